@@ -1,0 +1,60 @@
+"""Fixtures of every test file: both implementations of the byte work, and programs that a test needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import types
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bunpy._speedups import IMPLEMENTATION
+
+#: In CI nothing may be missing: a skipped test is a defect there.
+IS_CI = os.environ.get("CI", "") not in ("", "0", "false")
+PURE = os.environ.get("BUNPY_PURE", "") not in ("", "0")
+ROOT = Path(__file__).parent.parent
+
+
+def twins(name: str) -> types.SimpleNamespace:
+    """The public names of one implementation's modules: "cython" or "python"."""
+    suffix = {"cython": "c", "python": "py"}[name]
+    names: dict[str, Any] = {"name": name}
+    for module in ("encoder", "outlet", "pump"):
+        namespace = vars(import_module(f"bunpy._speedups.{module}_{suffix}"))
+        names.update({key: value for key, value in namespace.items() if not key.startswith("_")})
+    return types.SimpleNamespace(**names)
+
+
+@pytest.fixture(params=["python"] if PURE else ["cython", "python"])
+def speedups(request: pytest.FixtureRequest) -> types.SimpleNamespace:
+    """Each implementation in turn: ``speedups.encode``, ``EventBuffer``, ``BytesBuffer``, ``Outlet``, ``Pump``, ``name``."""
+    name: str = request.param
+    if name == "cython" and IMPLEMENTATION != "cython":
+        missing("the compiled extension")
+    return twins(name)
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of something; in CI that fails."""
+    message = f"{what} is not there"
+    if IS_CI:
+        pytest.fail(f"{message}: CI must install it", pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """``program("chromium")``: the path of an installed program; skips the test where there is none, fails it in CI."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            missing(f"the program {name}")
+        return str(path)
+
+    return find
