@@ -1,0 +1,225 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The pump, in C: the twin of ``pump_py``, which is its specification.
+
+The twin drives ``async for`` from outside; this one steps what ``__anext__`` returns with ``PyIter_Send``, and an
+async generator itself from its second event on. That leaves out the awaitable and the StopIteration that an event
+otherwise costs (NUMBERS). The interpreter boxes what an async generator yields; the box's
+layout is not part of its API, so it is proved at import, and where the proof fails every step takes the public way.
+"""
+
+from cpython.ref cimport PyObject
+
+from bunpy._speedups.encoder_c cimport ByteBuffer
+from bunpy._speedups.outlet_c cimport Outlet, clock
+
+from bunpy._speedups.pump_py import yield_once
+from bunpy.errors import InvalidEvent, InvalidResponse
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(PyObject*, PyObject*, PyObject**) except? PYGEN_ERROR
+    bint PyAsyncGen_CheckExact(object)
+    bint PyCoro_CheckExact(object)
+
+cdef extern from *:
+    """
+    /* A new reference given away to Cython, which counts what it is handed. */
+    static PyObject *bunpy_own(PyObject *object) { return object; }
+
+    typedef struct { PyObject_HEAD PyObject *value; } bunpy_box;
+
+    static PyTypeObject *bunpy_box_type = NULL;
+
+    /* Learn the box's type from one that is known to hold value. */
+    static int bunpy_prove_box(PyObject *box, PyObject *value) {
+        PyTypeObject *type = Py_TYPE(box);
+        if (box == value || type->tp_basicsize != (Py_ssize_t)sizeof(bunpy_box) || type->tp_itemsize != 0
+            || strcmp(type->tp_name, "async_generator_wrapped_value") != 0 || ((bunpy_box *)box)->value != value)
+            return 0;
+        bunpy_box_type = type;
+        return 1;
+    }
+
+    static int bunpy_is_box(PyObject *object) { return Py_TYPE(object) == bunpy_box_type; }
+
+    static PyObject *bunpy_boxed(PyObject *box) {
+        PyObject *value = ((bunpy_box *)box)->value;
+        Py_INCREF(value);
+        Py_DECREF(box);
+        return value;
+    }
+
+    static PyObject *bunpy_anext(PyObject *source) {
+        PyAsyncMethods *methods = Py_TYPE(source)->tp_as_async;
+        if (methods == NULL || methods->am_anext == NULL) {
+            PyErr_Format(PyExc_TypeError, "'%.200s' object is not an async iterator", Py_TYPE(source)->tp_name);
+            return NULL;
+        }
+        return methods->am_anext(source);
+    }
+    """
+    object bunpy_own(PyObject*)
+    object bunpy_anext(object)
+    PyObject* bunpy_boxed(PyObject* box)
+    bint bunpy_is_box(PyObject* box) noexcept
+    int bunpy_prove_box(PyObject* box, PyObject* value) noexcept
+
+cdef enum:
+    FLUSH_SIZE = 64 * 1024  # bytes
+    STEP_TIME = 50_000      # nanoseconds
+    TURN_TIME = 5_000_000   # nanoseconds
+
+
+cdef bint prove_box():
+    """Whether what an async generator yields comes in the box that this module can open."""
+    cdef PyObject* box = NULL
+    value = object()
+    source = yield_once(value)
+    if PyIter_Send(<PyObject*>source, <PyObject*>None, &box) != PYGEN_NEXT:
+        return False
+    owned = bunpy_own(box)
+    return bunpy_prove_box(<PyObject*>owned, <PyObject*>value)
+
+
+cdef bint BOX_IS_KNOWN = prove_box()
+
+
+cdef class Pump:
+    """Moves a source's events into an outlet; see ``pump_py.Pump`` for the contract and the flush rule."""
+
+    cdef object source
+    cdef object step         # what __anext__ or athrow returned and has not given its event yet, or None
+    cdef ByteBuffer buf
+    cdef Outlet outlet
+    cdef bint is_fresh
+    cdef bint is_async_generator
+    cdef bint is_direct      # whether the source is stepped itself; never before __anext__ has run its hooks
+    cdef bint is_suspended   # whether the source waits at an await, and not at its yield
+    cdef bint is_over
+    cdef readonly Py_ssize_t events
+    cdef public bint is_stopped
+
+    def __cinit__(self, source, ByteBuffer buffer, Outlet outlet):
+        self.source = source
+        self.step = None
+        self.buf = buffer
+        self.outlet = outlet
+        self.is_fresh = True
+        self.is_async_generator = PyAsyncGen_CheckExact(source)
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.advance(None)
+
+    def send(self, value):
+        """Go on after a suspension; part of the protocol of ``await``."""
+        return self.advance(None)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise where the source is suspended; part of the protocol of ``await``."""
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        return self.advance(value)
+
+    def close(self):
+        """Close a step that is suspended; part of the protocol of ``await``."""
+        step, self.step = self.step, None
+        self.is_over = True
+        if step is not None:
+            step.close()
+
+    cdef object advance(self, object thrown):
+        """Run until the source suspends (gives what it yielded to the loop) or the await is over (StopIteration)."""
+        cdef PyObject* given = NULL
+        cdef object item
+        cdef long long now, began, turn
+        if self.is_over:
+            raise StopIteration(False)
+        try:
+            began = clock()
+            turn = began + TURN_TIME
+            while True:
+                if thrown is not None:
+                    exc, thrown = thrown, None
+                    if self.step is None and self.is_direct and self.is_suspended:
+                        self.step = self.source.athrow(exc)
+                        continue
+                    if self.step is None:
+                        raise exc
+                    try:
+                        yielded = self.step.throw(exc)
+                    except StopIteration as stop:
+                        item = stop.value
+                    else:
+                        return self.suspend(yielded)
+                elif self.step is None and self.is_direct:
+                    if PyIter_Send(<PyObject*>self.source, <PyObject*>None, &given) != PYGEN_NEXT:
+                        bunpy_own(given)
+                        self.is_over = True
+                        break
+                    if not bunpy_is_box(given):
+                        return self.suspend(bunpy_own(given))
+                    item = bunpy_own(bunpy_boxed(given))
+                else:
+                    if self.step is None:
+                        self.step = self.next_step()
+                    if PyIter_Send(<PyObject*>self.step, <PyObject*>None, &given) == PYGEN_NEXT:
+                        return self.suspend(bunpy_own(given))
+                    item = bunpy_own(given)
+                    self.is_direct = self.is_async_generator and BOX_IS_KNOWN
+                self.step = None
+                self.is_suspended = False
+                try:
+                    self.events += self.buf.add(item)
+                except (InvalidEvent, InvalidResponse) as exc:
+                    throw = getattr(self.source, "athrow", None)
+                    if throw is None:
+                        raise
+                    self.step = throw(exc)
+                    continue
+                now = clock()
+                if self.is_fresh or now - began > STEP_TIME or self.buf.used >= FLUSH_SIZE:
+                    self.outlet.flush_buffer(self.buf, False)
+                    self.is_fresh = False
+                    if self.is_stopped:
+                        self.is_over = True
+                        break
+                    if self.outlet.is_paused:
+                        break
+                    now = clock()
+                if now > turn:
+                    self.outlet.flush_buffer(self.buf, False)
+                    return None
+                began = now
+        except StopAsyncIteration:
+            self.step = None
+            self.is_over = True
+        except BaseException:
+            self.step = None
+            self.is_over = True
+            self.outlet.flush_buffer(self.buf, False)
+            raise
+        raise StopIteration(not self.is_over)
+
+    cdef object suspend(self, object yielded):
+        self.is_suspended = True
+        self.outlet.flush_buffer(self.buf, False)
+        self.is_fresh = True
+        return yielded
+
+    cdef object next_step(self):
+        step = bunpy_anext(self.source)
+        if self.is_async_generator or PyCoro_CheckExact(step):
+            return step
+        try:
+            return step.__await__()
+        except AttributeError:
+            raise TypeError(f"__anext__ gave {step!r}, which cannot be awaited") from None

@@ -1,0 +1,138 @@
+"""The pump, in Python: the specification of ``pump_c``. It steps a source and decides when its events leave.
+
+It knows no request, no heartbeat and no end reason; those are policy, in ``bunpy.sse.stream``.
+"""
+
+from __future__ import annotations
+
+import time
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final
+
+from bunpy.errors import InvalidEvent, InvalidResponse
+
+if TYPE_CHECKING:
+    from bunpy._speedups.encoder_py import EventBuffer
+    from bunpy._speedups.outlet_py import Outlet
+
+__all__ = ["FLUSH_SIZE", "STEP_TIME", "TURN_TIME", "Pump"]
+
+#: Bytes: a buffer that has grown past this is sent.
+FLUSH_SIZE: Final = 64 * 1024
+#: Seconds: after a step that took longer without suspending (it blocked), its event leaves before the next one.
+STEP_TIME: Final = 50e-6
+#: Seconds: for so long a source that never suspends may hold the loop.
+TURN_TIME: Final = 5e-3
+
+_PAUSED: Final = object()
+
+
+class Pump:
+    """Moves a source's events into an outlet: an awaitable, one task's, awaited until it gives False.
+
+    ``await pump`` gives True when the outlet is paused (await its draining, then the pump again) and False when the
+    source has ended; what it left in the buffer then is for ``Outlet.flush(buffer, last=True)``, at once, since the
+    buffer is every stream's. Whatever the source raises comes out of it. What is flushed when:
+
+    1. the first event after the start or a suspension at once; those that follow without a suspension together;
+    2. all that is buffered before the source's suspension reaches the loop;
+    3. the buffer, when it passes ``FLUSH_SIZE``;
+    4. an event whose making took over ``STEP_TIME``, before the next step.
+
+    A refused item is thrown into the source at its own ``yield`` where it has ``athrow``, as async generators have.
+    """
+
+    __slots__ = ("_buffer", "_is_fresh", "_outlet", "_source", "_steps", "_turn", "events", "is_stopped")
+
+    def __init__(self, source: AsyncIterator[Any], buffer: EventBuffer, outlet: Outlet) -> None:
+        self._source = source
+        self._buffer = buffer
+        self._outlet = outlet
+        self._is_fresh = True
+        self._turn = 0.0
+        self._steps: Coroutine[Any, None, None] | None = self._run()
+        #: How many events it has moved.
+        self.events = 0
+        #: Set to end the pump at the next event, whatever the source makes of its cancellation.
+        self.is_stopped = False
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        steps = self._steps
+        if steps is None:
+            return False
+        self._turn = time.monotonic() + TURN_TIME
+        resume: Any = steps.send
+        value: Any = None
+        while True:
+            try:
+                yielded = resume(value)
+            except StopIteration:
+                self._steps = None
+                return False
+            except BaseException:
+                self._steps = None
+                self._outlet.flush(self._buffer)
+                raise
+            if yielded is _PAUSED:
+                return True
+            self._outlet.flush(self._buffer)
+            self._is_fresh = True
+            try:
+                value = yield yielded
+                resume = steps.send
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as exc:
+                value = exc
+                resume = steps.throw
+            self._turn = time.monotonic() + TURN_TIME
+
+    def close(self) -> None:
+        """Forget a source that was never stepped."""
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    async def _run(self) -> None:
+        source, append, outlet = self._source, self._buffer.append, self._outlet
+        began = time.monotonic()
+        async for item in source:
+            while True:
+                try:
+                    self.events += append(item)
+                    break
+                except (InvalidEvent, InvalidResponse) as exc:
+                    throw = getattr(source, "athrow", None)
+                    if throw is None:
+                        raise
+                    try:
+                        item = await throw(exc)
+                    except StopAsyncIteration:
+                        return
+            now = time.monotonic()
+            if self._is_fresh or now - began > STEP_TIME or len(self._buffer) >= FLUSH_SIZE:
+                outlet.flush(self._buffer)
+                self._is_fresh = False
+                if self.is_stopped:
+                    return
+                if outlet.is_paused:
+                    await _suspend(_PAUSED)
+                now = time.monotonic()
+            if now > self._turn:
+                outlet.flush(self._buffer)
+                await _suspend(None)
+                now = time.monotonic()
+            began = now
+
+
+@types.coroutine
+def _suspend(value: object) -> Generator[object, None, None]:
+    """Hand ``value`` to whoever steps the coroutine."""
+    yield value
+
+
+async def yield_once(value: object) -> AsyncGenerator[object, None]:
+    """An async generator of one item, by which ``pump_c`` learns how the interpreter hands items over."""
+    yield value
