@@ -1,0 +1,59 @@
+"""A response and the request it answers, as bytes: what depends on both. The connection's state is not here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bunpy.errors import HTTPError
+from bunpy.http.response import Content, Response
+from bunpy.http.wire import BODILESS, CHUNKED, CLOSE, KEEP, KEEP_OLD, head
+
+if TYPE_CHECKING:
+    from bunpy.http.request import Request
+
+__all__ = ["connection_after", "error_response", "plain_answer", "stream_head"]
+
+
+def connection_after(request: Request | None, keeps_alive: bool) -> bytes:
+    """What becomes of the connection after the answer (RFC 9112 section 9.3)."""
+    if request is None or not keeps_alive:
+        return CLOSE
+    return KEEP if request.http_version == "1.1" else KEEP_OLD
+
+
+def plain_answer(
+    response: Response,
+    content: Content,
+    method: str,
+    date: bytes,
+    connection: bytes,
+) -> tuple[bytes, bytes]:
+    """A whole response in one piece, and what becomes of the connection; ``InvalidResponse`` if it must not be sent."""
+    body, defaults = content
+    if response.status in BODILESS:
+        start, connection = head(response.status, response.headers, (), b"", date, connection)
+        return start, connection
+    framing = b"Content-Length: %d\r\n" % len(body)
+    start, connection = head(response.status, response.headers, defaults, framing, date, connection)
+    return (start if method == "HEAD" else start + body), connection
+
+
+def stream_head(
+    response: Response, request: Request, date: bytes, connection: bytes
+) -> tuple[bytes, bytes]:
+    """The head of a streamed response: chunked, or for HTTP/1.0 ended by the connection's end."""
+    framing = b""
+    if response.status not in BODILESS:
+        if request.http_version == "1.1":
+            framing = CHUNKED
+        else:
+            connection = CLOSE
+    defaults = response.stream_defaults if response.status not in BODILESS else ()
+    return head(response.status, response.headers, defaults, framing, date, connection)
+
+
+def error_response(exc: BaseException) -> Response:
+    """What a client is told of an error: an ``HTTPError`` what it says, of anything else nothing."""
+    if isinstance(exc, HTTPError):
+        return Response(f"{exc.message}\n", exc.status, exc.headers)
+    return Response("Internal Server Error\n", 500)

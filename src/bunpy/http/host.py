@@ -1,0 +1,56 @@
+"""The Host of a request: what is a valid one, and which a server answers for."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from bunpy.errors import RequestRefused
+
+__all__ = ["HostList", "is_loopback"]
+
+_HOST = re.compile(
+    r"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::(\d{0,5}))?"
+)
+
+
+class HostList:
+    """Which hosts are answered: those in ``allowed``; if that is None any, or the loopback names on loopback addresses.
+
+    The last is against DNS rebinding: a page of another origin reaches a server on its reader's machine under its own name.
+    """
+
+    def __init__(self, allowed: Iterable[str] | None, addresses: Iterable[str]) -> None:
+        self._names = None if allowed is None else frozenset(allowed)
+        self._is_loopback_only = allowed is None and all(map(is_loopback, addresses))
+        #: The status that a request for ``host[:port]`` is refused with, 0 if it is not (RFC 9110 section 7.2).
+        self.status = lru_cache(maxsize=256)(self._status)
+
+    def check(self, host: str) -> None:
+        """``RequestRefused`` (400 or 421) unless ``host``, the field's value, is valid and answered for."""
+        status = self.status(host)
+        if status == 400:
+            raise RequestRefused(400, "The request's Host is not a valid host[:port]")
+        if status == 421:
+            raise RequestRefused(421, "This server does not answer for that Host (see allowed_hosts)")
+
+    def _status(self, host: str) -> int:
+        match = _HOST.fullmatch(host)
+        if match is None or int(match[2] or 0) > 65535:
+            return 400
+        name = match[1].lower()
+        if self._names is not None:
+            return 0 if name in self._names else 421
+        return 421 if self._is_loopback_only and not is_loopback(name) else 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address, in brackets or not, is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,58 @@
+"""What the connections of one server share. The server makes it; a connection only reads it, but for ``connections``."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bunpy._speedups import BytesBuffer, EventBuffer
+from bunpy.http.wire import date_line
+
+if TYPE_CHECKING:
+    from bunpy.http.host import HostList
+    from bunpy.http.protocol import HTTPProtocol
+    from bunpy.http.request import Request
+    from bunpy.server.config import Config
+
+__all__ = ["Handler", "Service"]
+
+Handler = Callable[["Request"], Any]
+
+
+class Service:
+    """One server's handler, options, connections and buffers, and the loop that they all live on."""
+
+    __slots__ = (
+        "config",
+        "connections",
+        "date",
+        "events",
+        "handler",
+        "hosts",
+        "is_stopping",
+        "loop",
+        "on_idle",
+        "pieces",
+    )
+
+    def __init__(
+        self,
+        handler: Handler,
+        config: Config,
+        loop: AbstractEventLoop,
+        hosts: HostList,
+    ) -> None:
+        self.handler = handler
+        self.config = config
+        self.loop = loop
+        self.hosts = hosts
+        self.connections: set[HTTPProtocol] = set()
+        #: Called when the last connection has gone, once the server is stopping.
+        self.on_idle: Callable[[], None] = lambda: None
+        self.is_stopping = False
+        # One of each for all streams: whatever is in them is sent before anything else gets a turn.
+        self.events = EventBuffer()
+        self.pieces = BytesBuffer()
+        #: The Date field, made once a second.
+        self.date = date_line()

@@ -1,0 +1,136 @@
+"""Responses as bytes: status lines, header lines, heads, and how a body is framed. Nothing here reads or awaits.
+
+What can be decided once is a table built at import or a cache; a head is then a join of ready lines.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+from bunpy.errors import InvalidResponse
+
+__all__ = [
+    "BODILESS",
+    "CHUNKED",
+    "CLOSE",
+    "CONTINUE",
+    "KEEP",
+    "KEEP_OLD",
+    "Fields",
+    "Headers",
+    "date_line",
+    "head",
+    "status_line",
+]
+
+#: What a response's headers may be: a mapping, or pairs where a name comes more than once.
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+#: Header fields that are ready to send: (lower-case name, line) pairs.
+Fields = tuple[tuple[str, bytes], ...]
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
+
+#: Statuses whose responses have no body, and no Content-Length either (RFC 9110 sections 15.3.5 and 15.4.5).
+BODILESS: Final = frozenset({204, 304})
+
+#: What becomes of a connection after a response, as the line that says so (RFC 9112 section 9.3).
+KEEP: Final = b""
+KEEP_OLD: Final = b"Connection: keep-alive\r\n"  # to HTTP/1.0, where staying has to be said
+CLOSE: Final = b"Connection: close\r\n"
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+
+#: Fields that are the server's to write: what a handler says of them is not sent (RFC 9112 sections 6 and 9).
+_OWNED: Final = frozenset(
+    {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
+)
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
+_FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")  # a value has no control but HTAB, section 5.5
+
+
+@lru_cache(maxsize=512, typed=True)
+def status_line(status: int) -> bytes:
+    """``HTTP/1.1 200 OK`` and its CRLF (RFC 9112 section 4); ``InvalidResponse`` unless 200 to 599."""
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise InvalidResponse(
+            f"a response's status is an int from 200 to 599, not {status!r}: 1xx answers are the server's"
+        )
+    return f"HTTP/1.1 {int(status)} {_PHRASES.get(status, 'Unknown')}\r\n".encode()
+
+
+@lru_cache(maxsize=1024)
+def _line(name: str, value: str) -> tuple[str, bytes]:
+    """The field's lower-case name and its line; ``InvalidResponse`` for what would end the line or the head."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidResponse(f"{name!r} is no header name: it is a token (RFC 9110 section 5.1)")
+    if not isinstance(value, str):
+        raise InvalidResponse(
+            f"the value of header {name} is {value!r} ({type(value).__name__}): make it a str"
+        )
+    if _FORBIDDEN.search(value):
+        raise InvalidResponse(
+            f"the value of header {name} has a control character in it: {value!r}; CR, LF and NUL would"
+            " let it forge headers"
+        )
+    try:
+        return name.lower(), f"{name}: {value.strip(' ')}\r\n".encode("latin-1")
+    except UnicodeEncodeError as exc:
+        raise InvalidResponse(
+            f"the value of header {name} is not latin-1: {value!r}; percent-encode it (RFC 8187)"
+        ) from exc
+
+
+def _lines(headers: Headers) -> Iterable[tuple[str, bytes]]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    for name, value in pairs:
+        try:
+            yield _line(name, value)
+        except TypeError:  # unhashable, so not even asked for in the cache
+            raise InvalidResponse(
+                f"the value of header {name} is {value!r} ({type(value).__name__}): make it a str"
+            ) from None
+
+
+@lru_cache(maxsize=256, typed=True)
+def _usual_start(status: int, defaults: Fields) -> bytes:
+    return b"".join([status_line(status), *[line for _, line in defaults]])
+
+
+def head(
+    status: int, headers: Headers | None, defaults: Fields, framing: bytes, date: bytes, connection: bytes
+) -> tuple[bytes, bytes]:
+    """A response head (RFC 9112 section 2.1), and what becomes of the connection after it.
+
+    ``headers`` replace ``defaults``; ``framing`` is the line that says how the body is framed. ``InvalidResponse`` for a status
+    or header that must not be sent.
+    """
+    if not headers:
+        return b"".join((_usual_start(status, defaults), date, framing, connection, b"\r\n")), connection
+    given = set()
+    lines = [status_line(status)]
+    for name, line in _lines(headers):
+        if name not in _OWNED:
+            given.add(name)
+            lines.append(line)
+        elif name == "connection" and b"close" in line.lower():
+            connection = CLOSE
+    lines += [line for name, line in defaults if name not in given]
+    if "date" not in given:
+        lines.append(date)
+    lines += (framing, connection, b"\r\n")
+    return b"".join(lines), connection
+
+
+def date_line() -> bytes:
+    """The Date field now (RFC 9110 section 6.6.1)."""
+    return f"Date: {formatdate(time.time(), usegmt=True)}\r\n".encode()

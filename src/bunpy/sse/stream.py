@@ -1,0 +1,161 @@
+"""One response's stream, from its first step to its last: policy over the pump. It knows no request and no socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from asyncio import AbstractEventLoop, Task, TimerHandle
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from bunpy._speedups import Pump
+
+if TYPE_CHECKING:
+    from bunpy._speedups import EventBuffer, Outlet
+    from bunpy.http.flow import Flow
+
+__all__ = ["CLOSE_TIMEOUT", "EndReason", "Stream"]
+
+_log = logging.getLogger("bunpy")
+
+#: Why a stream ended.
+EndReason = Literal["finished", "client", "shutdown", "error"]
+
+#: Seconds that a generator has for its cleaning up once its stream is over.
+CLOSE_TIMEOUT: Final = 5.0
+
+#: Milliseconds: clients are told to come back to a server that stops after a random time up to this.
+RETURN_TIME: Final = 2000
+
+
+class Stream:
+    """A source on its way to one client. ``run`` is its one task's: it iterates, is cancelled and closes there.
+
+    ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` seconds (the deferred
+    commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time and means
+    nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is.
+    """
+
+    __slots__ = (
+        "_buffer", "_flow", "_head_delay", "_heartbeat", "_loop", "_outlet", "_pump", "_source", "_task", "_timer",
+        "error", "name", "reason",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: AsyncIterator[Any],
+        buffer: EventBuffer,
+        outlet: Outlet,
+        flow: Flow,
+        loop: AbstractEventLoop,
+        head_delay: float,
+        heartbeat: bytes,
+        name: str,
+    ) -> None:
+        self._source = source
+        self._buffer = buffer
+        self._outlet = outlet
+        self._flow = flow
+        self._loop = loop
+        self._head_delay = head_delay
+        self._heartbeat = heartbeat
+        self._pump = Pump(source, buffer, outlet)
+        self._task: Task[Any] | None = None
+        self._timer: TimerHandle | None = None
+        self.name = name
+        #: Why it ended, or is ending; None while it runs.
+        self.reason: EndReason | None = None
+        #: What the source raised, if that ended it.
+        self.error: BaseException | None = None
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the response head has left."""
+        return self._outlet.head is None
+
+    def comment(self) -> None:
+        """Send the heartbeat, once the head has left."""
+        if self._heartbeat and self.is_committed and self.reason is None:
+            self._outlet.write(self._heartbeat)
+
+    async def run(self) -> None:
+        """Send all that the source yields, then close it. Raises nothing: ``reason`` and ``error`` tell the end."""
+        if self.reason is None:
+            self._task = asyncio.current_task()
+            self._loop.call_soon(self._defer_head)
+            try:
+                while await self._pump:
+                    await self._flow.drained()
+                if self.reason is None:
+                    self.reason = "finished"
+                    self._outlet.flush(self._buffer, last=True)
+                else:
+                    self._outlet.flush(self._buffer)
+            except asyncio.CancelledError as exc:
+                if self.reason is None:  # nobody cancelled the stream: the source did that to itself
+                    self.reason = "error"
+                    self.error = exc
+            except (Exception, SystemExit) as exc:
+                if self.reason is None:
+                    self.reason = "error"
+                    self.error = exc
+                else:
+                    _log.error("%s: the generator raised while it was being closed", self.name, exc_info=exc)
+        if self.reason == "shutdown":
+            self._say_goodbye()
+        await self._close_source()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._task = None
+
+    def end(self, reason: EndReason) -> None:
+        """End the stream from outside: cancel what the source waits for, and close it. Further calls do nothing."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self._pump.is_stopped = True
+        if self._task is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._give_up)
+            self._task.cancel()
+
+    def _say_goodbye(self) -> None:
+        """End the response cleanly, and let the clients of a server that stops not all come back at once."""
+        if self._heartbeat:
+            self._outlet.write(b"retry: %d\n\n" % random.randrange(RETURN_TIME))
+        self._outlet.flush(self._buffer, last=True)
+
+    def _defer_head(self) -> None:
+        """Called when the source has been stepped once: it waits, and if nothing has left, the head may not for long."""
+        if self.reason is None and self._outlet.head is not None:
+            self._timer = self._loop.call_later(self._head_delay, self._commit)
+
+    def _commit(self) -> None:
+        self._timer = None
+        if self.reason is None:
+            self._outlet.write(b"")
+
+    async def _close_source(self) -> None:
+        close = getattr(self._source, "aclose", None)
+        if close is None:
+            return
+        try:
+            await close()
+        except asyncio.CancelledError:
+            pass  # by _give_up, which has said so
+        except (Exception, SystemExit) as exc:
+            _log.error("%s: the generator failed to close", self.name, exc_info=exc)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self._task is not None:
+            _log.error(
+                "%s: the generator still runs %g s after its stream has ended: it swallows its cancellation,"
+                " or its finally takes too long",
+                self.name,
+                CLOSE_TIMEOUT,
+            )
+            self._task.cancel()

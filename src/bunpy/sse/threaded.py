@@ -1,0 +1,116 @@
+"""A plain generator as an async iterator: each is run in a thread of its own, so that it may block."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from asyncio import Future
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+__all__ = ["ThreadedSource"]
+
+_log = logging.getLogger("bunpy")
+
+_Command = tuple[Callable[[], Any], "Future[Any]"]
+
+
+class ThreadedSource:
+    """Steps ``iterator`` in one thread, always the same, only when it is asked to: it is never an item ahead.
+
+    The thread is the iterator's own, so that one that blocks for ever stalls no other, and so that what may be used in
+    one thread only (a SQLite connection) works. It begins with the first step and ends with the iterator.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._context = contextvars.copy_context()
+        self._commands: SimpleQueue[_Command] | None = None
+        self._is_over = False
+
+    def __aiter__(self) -> ThreadedSource:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._run(self._iterator.__next__)
+
+    async def athrow(self, exc: BaseException) -> Any:
+        """Raise ``exc`` in the generator at its ``yield``; raised here if it is an iterator of another kind."""
+        throw = getattr(self._iterator, "throw", None)
+        if throw is None:
+            raise exc
+        return await self._run(lambda: throw(exc))
+
+    async def aclose(self) -> None:
+        """Close the generator when it is next at a ``yield``, and wait for that; its thread ends."""
+        close = getattr(self._iterator, "close", None)
+        if self._commands is None:
+            self._is_over = True
+            if close is not None:
+                close()
+        elif not self._is_over:
+            self._is_over = True
+            await self._ask(close if close is not None else lambda: None)
+
+    async def _run(self, step: Callable[[], Any]) -> Any:
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            return await self._ask(step)
+        except StopAsyncIteration:
+            self._is_over = True
+            raise
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._is_over = True
+            raise
+
+    def _ask(self, call: Callable[[], Any]) -> Future[Any]:
+        loop = asyncio.get_running_loop()
+        answer: Future[Any] = loop.create_future()
+        if self._commands is None:
+            self._commands = SimpleQueue()
+            threading.Thread(
+                target=self._work, args=(self._commands, loop), name="bunpy-generator", daemon=True
+            ).start()
+        self._commands.put((call, answer))
+        return answer
+
+    def _work(self, commands: SimpleQueue[_Command], loop: asyncio.AbstractEventLoop) -> None:
+        is_over = False
+        while not is_over:
+            call, answer = commands.get()
+            result: Any = None
+            error: BaseException | None = None
+            try:
+                result = self._context.run(call)
+                is_over = self._is_over  # it was a close
+            except StopIteration:
+                error = StopAsyncIteration()
+                is_over = True
+            except BaseException as exc:
+                error = exc
+                is_over = True
+            try:
+                loop.call_soon_threadsafe(_settle, answer, result, error)
+            except RuntimeError:  # the loop has closed and nobody waits; the generator is still to be closed
+                if not is_over:
+                    close = getattr(self._iterator, "close", None)
+                    if close is not None:
+                        self._context.run(close)
+                return
+
+
+def _settle(answer: Future[Any], result: Any, error: BaseException | None) -> None:
+    if answer.done():  # the stream is over; what its generator still raised must not be lost
+        if error is not None and not isinstance(error, StopAsyncIteration):
+            _log.error("a generator raised after its stream had ended", exc_info=error)
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
