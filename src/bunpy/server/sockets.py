@@ -1,0 +1,96 @@
+"""Listening sockets: bound before ``serve`` returns, and tuned so that every connection inherits the tuning."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+
+__all__ = ["bind", "raise_descriptor_limit"]
+
+#: Half-open peers: a connection on which nothing arrives is asked after 15 s, every 5 s, 3 times; what was sent must be
+#: acknowledged within 20 s. So a peer that vanished without a word is gone within 40 s, whether it was sent to or not.
+_PEER_TUNING = (
+    ("SOL_SOCKET", "SO_KEEPALIVE", 1),
+    ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),
+    ("IPPROTO_TCP", "TCP_KEEPINTVL", 5),
+    ("IPPROTO_TCP", "TCP_KEEPCNT", 3),
+    ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 20_000),
+    ("IPPROTO_TCP", "TCP_NODELAY", 1),
+)
+
+
+def bind(hostname: str, port: int, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on every address of ``hostname``, all on one port (a free one for port 0).
+
+    Raises ``OSError`` whose message names the address and says what to do.
+    """
+    where = f"port {port} on {hostname or 'all addresses'}"
+    try:
+        found = socket.getaddrinfo(
+            hostname or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as exc:
+        raise OSError(
+            errno.EADDRNOTAVAIL,
+            f"{hostname!r} is not the name or address of this machine ({exc}): use 127.0.0.1 for local clients only,"
+            " 0.0.0.0 for all",
+        ) from exc
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                listener = socket.socket(family, kind, protocol)
+            except OSError:
+                continue  # the machine resolves IPv6 names without speaking IPv6
+            sockets.append(listener)
+            if os.name == "posix":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            _tune(listener)
+            if port == 0 and len(sockets) > 1:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            listener.bind(address)
+            listener.listen(backlog)
+            listener.setblocking(False)
+    except OSError as exc:
+        for listener in sockets:
+            listener.close()
+        raise OSError(exc.errno, _advice(exc, where)) from exc
+    except OverflowError as exc:
+        for listener in sockets:
+            listener.close()
+        raise OSError(errno.EINVAL, f"{port} is no port: ports are 0 to 65535") from exc
+    return sockets
+
+
+def _tune(listener: socket.socket) -> None:
+    for level, option, value in _PEER_TUNING:
+        if hasattr(socket, option):  # what a platform lacks, it does without
+            with contextlib.suppress(OSError):
+                listener.setsockopt(getattr(socket, level), getattr(socket, option), value)
+
+
+def _advice(exc: OSError, where: str) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"{where} is taken: stop what listens there, or give serve another port (port=0 finds a free one)"
+    if exc.errno == errno.EACCES:
+        return f"{where} may not be used by this user: ports below 1024 need a privilege; take one above"
+    if exc.errno == errno.EADDRNOTAVAIL:
+        return f"{where} cannot be had: the address is not one of this machine's"
+    return f"{where} cannot be had: {exc.strerror}"
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open descriptors to the hard one: each connection takes one."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

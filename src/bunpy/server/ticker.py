@@ -1,0 +1,46 @@
+"""The one timer of a server: the date once a second, and every connection's look at the time."""
+
+from __future__ import annotations
+
+import time
+from asyncio import TimerHandle
+from typing import TYPE_CHECKING
+
+from bunpy.http.wire import date_line
+
+if TYPE_CHECKING:
+    from bunpy.http.service import Service
+
+__all__ = ["Ticker"]
+
+
+class Ticker:
+    """Ticks every ``config.tick`` seconds from ``start`` to ``stop``."""
+
+    __slots__ = ("_handle", "_second", "_service")
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._handle: TimerHandle | None = None
+        self._second = 0
+
+    def start(self) -> None:
+        """Begin to tick, on the service's loop."""
+        self._tick()
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _tick(self) -> None:
+        service = self._service
+        self._handle = service.loop.call_later(service.config.tick, self._tick)
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            service.date = date_line()
+        now = time.monotonic()
+        for connection in list(service.connections):
+            connection.tick(now)
