@@ -35,7 +35,7 @@ test: $(VENV)/test
 lint: $(VENV)/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/cython-lint --max-line-length 120 src/bunpy/_speedups
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 120 src/bunpy/_speedups
 	$(BIN)/mypy
 
 bench: $(VENV)/test

@@ -48,15 +48,16 @@ def serve(
     """Serve ``handler`` on a port, and return at once; the process stays up until the server stops.
 
     ``handler`` is a plain or async function of a ``Request``. It returns an ``SSEResponse``, a ``Response``, a str
-    (text/plain), bytes (application/octet-stream), a dict with any of ``status``, ``headers`` and ``body``, or None (204, on which
-    an EventSource does not reconnect). An ``HTTPError`` that it raises is answered as it says, any other exception with 500.
+    (text/plain), bytes (application/octet-stream), a dict with any of ``status``, ``headers`` and ``body``, or None
+    (204, on which an EventSource does not reconnect). An ``HTTPError`` that it raises is answered as it says, any
+    other exception with 500.
 
-    ``port`` 0 takes a free one; ``hostname`` is an address of this machine, 127.0.0.1 for clients on it, 0.0.0.0 for all.
-    With ``block`` the server lives in the calling thread, and ``serve`` returns when it has stopped. Called on a running
-    event loop, it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``.
+    ``port`` 0 takes a free one; ``hostname`` is an address of this machine, 127.0.0.1 for clients on it, 0.0.0.0
+    for all. With ``block`` the server lives in the calling thread, and ``serve`` returns when it has stopped.
+    Called on a running event loop, it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``.
 
-    Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option that makes no sense, ``TypeError`` for a
-    handler that is no function.
+    Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option that makes no sense, ``TypeError``
+    for a handler that is no function.
     """
     if not callable(handler):
         raise TypeError(f"a handler is a function of a request, not {handler!r}")

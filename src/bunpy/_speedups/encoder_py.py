@@ -86,7 +86,9 @@ def _lines(name: str, text: str) -> bytes:
 
 def _utf8(name: str, text: str) -> bytes:
     try:
-        return str.encode(text)  # not text.encode: a subclass of str is its text, whatever it says of itself
+        return str.encode(
+            text
+        )  # not text.encode: a subclass of str is its text, whatever it says of itself
     except UnicodeEncodeError as exc:
         refuse_surrogate(name, text, exc)
 

@@ -43,7 +43,16 @@ class Pump:
     A refused item is thrown into the source at its own ``yield`` where it has ``athrow``, as async generators have.
     """
 
-    __slots__ = ("_buffer", "_is_fresh", "_outlet", "_source", "_steps", "_turn", "events", "is_stopped")
+    __slots__ = (
+        "_buffer",
+        "_is_fresh",
+        "_outlet",
+        "_source",
+        "_steps",
+        "_turn",
+        "events",
+        "is_stopped",
+    )
 
     def __init__(self, source: AsyncIterator[Any], buffer: EventBuffer, outlet: Outlet) -> None:
         self._source = source

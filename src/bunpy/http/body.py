@@ -7,11 +7,12 @@ read here: one reader of the framing, so that no two can disagree.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from bunpy.errors import RequestRefused
 
-__all__ = ["Body", "ChunkedBody", "SizedBody"]
+__all__ = ["Body", "ChunkedBody", "SizedBody", "body_of"]
 
 EXTENSION_LIMIT: Final = 4 * 1024
 EXTENSIONS_LIMIT: Final = 16 * 1024
@@ -40,6 +41,31 @@ class Body(Protocol):
         """What has been read, framing removed."""
 
 
+def body_of(headers: Mapping[str, str], version: str, limit: int) -> Body | None:
+    """The body that follows a head with these fields, None if none does (RFC 9112 section 6.3).
+
+    ``RequestRefused`` for framing of which there could be two opinions (400), and for a body of over ``limit``
+    bytes (413).
+    """
+    coding = headers.get("transfer-encoding")
+    length = headers.get("content-length")
+    if coding is not None:
+        if length is not None or version != "1.1" or coding.lower() != "chunked":
+            raise RequestRefused(
+                400, "Transfer-Encoding is chunked, once, in HTTP/1.1 and without Content-Length"
+            )
+        return ChunkedBody(limit)
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit()):
+        raise RequestRefused(400, "Content-Length is one decimal number (RFC 9112 section 6.3)")
+    digits = length.lstrip("0")
+    size = int(digits or "0") if len(digits) < 20 else limit + 1
+    if size > limit:
+        raise RequestRefused(413, f"The body is over the limit of {limit} bytes")
+    return SizedBody(size) if size else None
+
+
 class SizedBody:
     """A body of as many bytes as Content-Length says (RFC 9112 section 6.2)."""
 
@@ -60,7 +86,7 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A chunked body (RFC 9112 section 7.1) of at most ``limit`` bytes; ``RequestRefused`` for one that breaks the rules."""
+    """A chunked body (RFC 9112 section 7.1); ``RequestRefused`` if it breaks the rules or is over ``limit`` bytes."""
 
     __slots__ = ("_content", "_extensions", "_limit", "_line", "_missing", "_state", "_trailers")
 
@@ -94,8 +120,10 @@ class ChunkedBody:
             line = self._line + data[position : end + 1]
             self._line = b""
         carriage = line.find(b"\r")
-        if end >= 0 and carriage != len(line) - 2 or end < 0 and 0 <= carriage < len(line) - 1:
-            raise RequestRefused(400, "A line of a chunked body ends in CR LF and has no other CR or LF")
+        if (end >= 0 and carriage != len(line) - 2) or (end < 0 and 0 <= carriage < len(line) - 1):
+            raise RequestRefused(
+                400, "A line of a chunked body ends in CR LF and has no other CR or LF"
+            )
         if len(line) > limit + 2:
             raise RequestRefused(400, "A chunk's size line is too long")
         return (None, -1) if end < 0 else (line[:-2], end + 1)
@@ -106,7 +134,9 @@ class ChunkedBody:
             return position, False
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise RequestRefused(400, "A chunk's size is 1 to 16 hexadecimal digits (RFC 9112 section 7.1)")
+            raise RequestRefused(
+                400, "A chunk's size is 1 to 16 hexadecimal digits (RFC 9112 section 7.1)"
+            )
         extension = len(match[2])
         self._extensions += extension
         if extension > EXTENSION_LIMIT or self._extensions > EXTENSIONS_LIMIT:
@@ -129,7 +159,9 @@ class ChunkedBody:
     def _read_data_end(self, data: bytes, position: int) -> tuple[int, bool]:
         self._line += data[position : position + 2 - len(self._line)]
         if not b"\r\n".startswith(self._line):
-            raise RequestRefused(400, "A chunk's data is longer than its size, or has no CR LF behind it")
+            raise RequestRefused(
+                400, "A chunk's data is longer than its size, or has no CR LF behind it"
+            )
         if len(self._line) < 2:
             return -1, False
         position = data.index(b"\n", position) + 1
@@ -152,5 +184,7 @@ class ChunkedBody:
         if match is None:
             raise RequestRefused(400, "A trailer is no field line (RFC 9112 section 5)")
         if match[1].lower() in _NOT_IN_TRAILERS:
-            raise RequestRefused(400, f"{match[1].decode()} must not be in the trailers (RFC 9110 section 6.5.1)")
+            raise RequestRefused(
+                400, f"{match[1].decode()} must not be in the trailers (RFC 9110 section 6.5.1)"
+            )
         return position, False

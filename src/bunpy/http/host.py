@@ -17,9 +17,11 @@ _HOST = re.compile(
 
 
 class HostList:
-    """Which hosts are answered: those in ``allowed``; if that is None any, or the loopback names on loopback addresses.
+    """Which hosts are answered: those in ``allowed``; if that is None any, or the loopback names on loopback
+    addresses.
 
-    The last is against DNS rebinding: a page of another origin reaches a server on its reader's machine under its own name.
+    The last is against DNS rebinding: a page of another origin reaches a server on its reader's machine under its
+    own name.
     """
 
     def __init__(self, allowed: Iterable[str] | None, addresses: Iterable[str]) -> None:
@@ -34,7 +36,9 @@ class HostList:
         if status == 400:
             raise RequestRefused(400, "The request's Host is not a valid host[:port]")
         if status == 421:
-            raise RequestRefused(421, "This server does not answer for that Host (see allowed_hosts)")
+            raise RequestRefused(
+                421, "This server does not answer for that Host (see allowed_hosts)"
+            )
 
     def _status(self, host: str) -> int:
         match = _HOST.fullmatch(host)

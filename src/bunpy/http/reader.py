@@ -1,9 +1,10 @@
 """Requests out of bytes: what httptools reads, what it leaves to us, and the limits. Knows no socket and no clock.
 
-httptools (llhttp) is strict where its leniencies stay off, and refuses most of what RFC 9112 forbids. It hands on as
-accepted: HTTP/0.9, RTSP and HTTP/2 request lines; a missing, repeated or senseless Host; targets in any form; anything
-of any size; trailing blanks of a value. And it stops at an upgrade, which would make the body the next request. So it
-gets one head at a time, cut at the empty line; the rest is decided here, and the body is read by its framing alone.
+httptools (llhttp) is strict where its leniencies stay off, and refuses most of what RFC 9112 forbids. It hands on
+as accepted: HTTP/0.9, RTSP and HTTP/2 request lines; a missing, repeated or senseless Host; targets in any form;
+anything of any size; trailing blanks of a value. And it stops at an upgrade, which would make the body the next
+request. So it gets one head at a time, cut at the empty line; the rest is decided here, and the body is read by its
+framing alone.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 import httptools
 
 from bunpy.errors import RequestRefused
-from bunpy.http.body import Body, ChunkedBody, SizedBody
+from bunpy.http.body import Body, body_of
+from bunpy.http.field_name import field_name
 from bunpy.http.request import Request
+from bunpy.http.request_line import check_method, check_partial_line, method_and_version
 
 if TYPE_CHECKING:
     from bunpy.http.host import HostList
@@ -23,40 +26,47 @@ if TYPE_CHECKING:
 __all__ = ["FIELD_LIMIT", "RequestReader"]
 
 FIELD_LIMIT: Final = 256
-_METHOD_LIMIT: Final = 32
-
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
-_REQUEST_LINE = re.compile(rb"[^ ]+ [^ ]+ (?:HTTP/(\d)\.(\d)|(HTTP/\d+\.\d+|RTSP/\d\.\d|ICE/\d\.\d))\r\n")
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
-#: The fields of a usual request, in the cases that clients write them in: found here, a name need not be decoded.
-_NAMES: Final = {
-    spelling.encode(): name
-    for name in (
-        "accept accept-encoding accept-language authorization cache-control connection content-length"
-        " content-type cookie dnt expect host if-modified-since if-none-match last-event-id origin pragma"
-        " priority referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode"
-        " sec-fetch-site sec-fetch-user transfer-encoding upgrade upgrade-insecure-requests user-agent"
-        " x-forwarded-for x-forwarded-proto x-real-ip x-request-id"
-    ).split()
-    for spelling in (name, name.title())
-}
 #: Fields that say more than a handler wants to know: how the body is framed, what becomes of the connection.
 _FRAMING: Final = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
 _ALLOW: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_METHODS: Final = {b"GET": "GET", b"POST": "POST", b"HEAD": "HEAD", b"OPTIONS": "OPTIONS", b"PUT": "PUT"}
+_METHODS: Final = {
+    b"GET": "GET",
+    b"POST": "POST",
+    b"HEAD": "HEAD",
+    b"OPTIONS": "OPTIONS",
+    b"PUT": "PUT",
+}
 
 
 class RequestReader:
     """One connection's requests: ``feed`` it what comes, then ask for ``next_request`` until that gives None.
 
-    Sizes are in bytes and counted on what is fed, not on what is parsed. A ``RequestRefused`` from ``next_request`` is the
-    last thing that it has to say.
+    Sizes are in bytes and counted on what is fed, not on what is parsed. A ``RequestRefused`` from ``next_request``
+    is the last thing that it has to say.
     """
 
     __slots__ = (
-        "_body", "_data", "_fed", "_fields", "_head_limit", "_body_limit", "_headers", "_hosts",
-        "_is_complete", "_is_simple", "_line_limit", "_method", "_parser", "_refusal", "_request", "_tail", "_url", "_version",
-        "keeps_alive", "wants_continue",
+        "_body",
+        "_body_limit",
+        "_data",
+        "_fed",
+        "_fields",
+        "_head_limit",
+        "_headers",
+        "_hosts",
+        "_is_complete",
+        "_is_simple",
+        "_line_limit",
+        "_method",
+        "_parser",
+        "_refusal",
+        "_request",
+        "_tail",
+        "_url",
+        "_version",
+        "keeps_alive",
+        "wants_continue",
     )  # fmt: skip
 
     def __init__(
@@ -134,7 +144,7 @@ class RequestReader:
         end = data.find(b"\r\n\r\n") + 4
         if end > 3:
             line_end = data.find(b"\n") + 1
-            self._check_line(data, line_end)
+            self._method, self._version = method_and_version(data, line_end, self._line_limit)
             if end > self._head_limit:
                 self._refuse_head()
             self._data = data[end:]
@@ -142,9 +152,9 @@ class RequestReader:
             return self._finish_head()
         line_end = data.find(b"\n") + 1
         if not line_end:
-            self._check_partial_line(data)
+            check_partial_line(data, self._line_limit)
             return None
-        self._check_line(data, line_end)
+        self._method, self._version = method_and_version(data, line_end, self._line_limit)
         return self._read_rest_of_head()
 
     # The head
@@ -160,34 +170,6 @@ class RequestReader:
             raise RequestRefused(400, "There are stray line ends before the request line")
         self._data = rest
         return rest
-
-    def _check_partial_line(self, data: bytes) -> None:
-        if len(data) > self._line_limit:
-            raise RequestRefused(414, f"The request line is over the limit of {self._line_limit} bytes")
-        self._check_method(data)
-
-    def _check_method(self, data: bytes) -> bytes:
-        """The method as far as it has come; refuses what can be none, so that a stray protocol is told at once."""
-        match = _METHOD.match(data)
-        method = match[0] if match else b""
-        if len(method) > _METHOD_LIMIT or data[len(method) : len(method) + 1] not in (b"", b" ") or not method:
-            raise RequestRefused(400, "The request line begins with no method (RFC 9112 section 3)")
-        return method
-
-    def _check_line(self, data: bytes, end: int) -> None:
-        """Refuse what httptools would let through of a complete request line, and more clearly what it would not."""
-        if end > self._line_limit + 2:
-            raise RequestRefused(414, f"The request line is over the limit of {self._line_limit} bytes")
-        version = data[end - 11 : end]
-        if version in (b" HTTP/1.1\r\n", b" HTTP/1.0\r\n") and data[end - 12 : end - 11] != b" ":
-            self._method = data[: data.find(b" ")]
-            self._version = "1.1" if version[8] == 49 else "1.0"
-            return
-        self._check_method(data)
-        match = _REQUEST_LINE.fullmatch(data, 0, end)
-        if match and (match[3] or match[1] not in b"01"):
-            raise RequestRefused(505, "This server speaks HTTP/1.1")
-        raise RequestRefused(400, "The request line is not method, target and HTTP/1.1, with a space between")
 
     def _read_rest_of_head(self) -> Request | None:
         """Feed a head that comes in pieces as it comes: what is wrong with it is answered at once."""
@@ -229,7 +211,7 @@ class RequestReader:
         except httptools.HttpParserInvalidMethodError as exc:
             if self._fed:
                 raise RequestRefused(400, "The head is malformed (RFC 9112)") from exc
-            self._check_method(data)  # 400 unless it is one, only unknown
+            check_method(data)  # 400 unless it is one, only unknown
             raise RequestRefused(501, "This server does not know the request's method") from exc
         except httptools.HttpParserError as exc:
             raise RequestRefused(400, f"The head is malformed: {exc} (RFC 9112)") from exc
@@ -244,7 +226,7 @@ class RequestReader:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        key = _NAMES.get(name) or name.decode("latin-1").lower()
+        key = field_name(name)
         text = value.decode("latin-1").rstrip(" \t")
         headers = self._headers
         if key in _FRAMING:
@@ -287,7 +269,7 @@ class RequestReader:
         if "connection" in headers:
             options = [option.strip().lower() for option in headers["connection"].split(",")]
             self.keeps_alive = "close" not in options and (is_current or "keep-alive" in options)
-        self._body = self._framing(headers)
+        self._body = body_of(headers, self._version, self._body_limit)
         self._check_expectation(headers)
         if self._body is None:
             return request
@@ -303,33 +285,15 @@ class RequestReader:
             return url
         match = _ABSOLUTE.fullmatch(url)
         if match is None:
-            raise RequestRefused(400, 'The request target is a path from "/" on, an http URL, or * for OPTIONS')
+            raise RequestRefused(
+                400, 'The request target is a path from "/" on, an http URL, or * for OPTIONS'
+            )
         if "host" in headers:
             self._hosts.check(headers["host"])
         elif self._version == "1.1":
             raise RequestRefused(400, "The request has no Host (RFC 9112 section 3.2)")
         headers["host"], rest = match.groups()
         return rest if rest.startswith("/") else f"/{rest}"
-
-    def _framing(self, headers: dict[str, str]) -> Body | None:
-        """How the body is delimited (RFC 9112 section 6.3), None if there is none; anything doubtful is refused."""
-        coding = headers.get("transfer-encoding")
-        length = headers.get("content-length")
-        if coding is not None:
-            if length is not None or self._version != "1.1" or coding.lower() != "chunked":
-                raise RequestRefused(
-                    400, "Transfer-Encoding is chunked, once, in HTTP/1.1 and without Content-Length"
-                )
-            return ChunkedBody(self._body_limit)
-        if length is None:
-            return None
-        if not (length.isascii() and length.isdigit()):
-            raise RequestRefused(400, "Content-Length is one decimal number (RFC 9112 section 6.3)")
-        digits = length.lstrip("0")
-        size = int(digits or "0") if len(digits) < 20 else self._body_limit + 1
-        if size > self._body_limit:
-            raise RequestRefused(413, f"The body is over the limit of {self._body_limit} bytes")
-        return SizedBody(size) if size else None
 
     def _check_expectation(self, headers: dict[str, str]) -> None:
         expectation = headers.get("expect")

@@ -15,9 +15,9 @@ __all__ = ["Request"]
 class Request:
     """An HTTP request whose body has been read (RFC 9110, RFC 9112). Handlers get it; they do not make it.
 
-    ``method`` is as sent ("GET"); ``url`` the target in origin form ("/log?file=app.log"); ``headers`` a mapping with
-    lower-case names, repeated fields joined with ", "; ``body`` the bytes of the body, decoded from its framing only;
-    ``client`` the peer's (host, port), or None on a Unix socket; ``http_version`` "1.1" or "1.0".
+    ``method`` is as sent ("GET"); ``url`` the target in origin form ("/log?file=app.log"); ``headers`` a mapping
+    with lower-case names, repeated fields joined with ", "; ``body`` the bytes of the body, decoded from its
+    framing only; ``client`` the peer's (host, port), or None on a Unix socket; ``http_version`` "1.1" or "1.0".
     """
 
     __slots__ = ("_path", "_queries", "body", "client", "headers", "http_version", "method", "url")
@@ -104,7 +104,8 @@ class Request:
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
             raise HTTPError(
-                415, f"The body is {kind or 'of no declared type'}, not application/x-www-form-urlencoded"
+                415,
+                f"The body is {kind or 'of no declared type'}, not application/x-www-form-urlencoded",
             )
         try:
             fields = parse_qs(self.body.decode("utf-8"), keep_blank_values=True)

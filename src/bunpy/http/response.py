@@ -25,10 +25,10 @@ _BYTES: Final[Fields] = (("content-type", b"Content-Type: application/octet-stre
 class Response:
     """A response (RFC 9110 section 6): ``status`` 200 to 599, ``headers``, and a ``body``.
 
-    The body is text (sent as UTF-8), bytes, None for none, or a plain or async generator of either, which is streamed.
-    ``headers`` is a mapping, or pairs where a name comes more than once; it replaces the default Content-Type.
-    Content-Length, Transfer-Encoding and Connection are the server's: only ``Connection: close`` is heeded. What must
-    not be sent is refused when it would be: the client gets 500, the log says why.
+    The body is text (sent as UTF-8), bytes, None for none, or a plain or async generator of either, which is
+    streamed. ``headers`` is a mapping, or pairs where a name comes more than once; it replaces the default
+    Content-Type. Content-Length, Transfer-Encoding and Connection are the server's: only ``Connection: close`` is
+    heeded. What must not be sent is refused when it would be: the client gets 500, the log says why.
     """
 
     __slots__ = ("body", "headers", "status")
@@ -68,7 +68,11 @@ def response_from(result: object) -> Response:
     if isinstance(result, Response):
         return result
     if isinstance(result, dict):
-        body, status, headers = result.get("body", ""), result.get("status", 200), result.get("headers")
+        body, status, headers = (
+            result.get("body", ""),
+            result.get("status", 200),
+            result.get("headers"),
+        )
         if len(result) > ("body" in result) + ("status" in result) + ("headers" in result):
             unknown = ", ".join(repr(key) for key in result if key not in _DICT_KEYS)
             raise InvalidResponse(
@@ -76,7 +80,9 @@ def response_from(result: object) -> Response:
                 " json.dumps what is meant as a body"
             )
         if headers is not None and not isinstance(headers, (Mapping, list, tuple)):
-            raise InvalidResponse(f"headers is a dict or a list of pairs, not {type(headers).__name__}")
+            raise InvalidResponse(
+                f"headers is a dict or a list of pairs, not {type(headers).__name__}"
+            )
         return Response(body, status, headers)
     if isinstance(result, (str, bytes)):
         return Response(result)

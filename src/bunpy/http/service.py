@@ -1,4 +1,4 @@
-"""What the connections of one server share. The server makes it; a connection only reads it, but for ``connections``."""
+"""What the connections of one server share. The server makes it; connections read it, and enter and leave."""
 
 from __future__ import annotations
 

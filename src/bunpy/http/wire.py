@@ -73,10 +73,6 @@ def _line(name: str, value: str) -> tuple[str, bytes]:
     """The field's lower-case name and its line; ``InvalidResponse`` for what would end the line or the head."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidResponse(f"{name!r} is no header name: it is a token (RFC 9110 section 5.1)")
-    if not isinstance(value, str):
-        raise InvalidResponse(
-            f"the value of header {name} is {value!r} ({type(value).__name__}): make it a str"
-        )
     if _FORBIDDEN.search(value):
         raise InvalidResponse(
             f"the value of header {name} has a control character in it: {value!r}; CR, LF and NUL would"
@@ -91,14 +87,12 @@ def _line(name: str, value: str) -> tuple[str, bytes]:
 
 
 def _lines(headers: Headers) -> Iterable[tuple[str, bytes]]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    for name, value in pairs:
-        try:
-            yield _line(name, value)
-        except TypeError:  # unhashable, so not even asked for in the cache
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        if not isinstance(value, str):
             raise InvalidResponse(
                 f"the value of header {name} is {value!r} ({type(value).__name__}): make it a str"
-            ) from None
+            )
+        yield _line(name, value)
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -107,15 +101,22 @@ def _usual_start(status: int, defaults: Fields) -> bytes:
 
 
 def head(
-    status: int, headers: Headers | None, defaults: Fields, framing: bytes, date: bytes, connection: bytes
+    status: int,
+    headers: Headers | None,
+    defaults: Fields,
+    framing: bytes,
+    date: bytes,
+    connection: bytes,
 ) -> tuple[bytes, bytes]:
     """A response head (RFC 9112 section 2.1), and what becomes of the connection after it.
 
-    ``headers`` replace ``defaults``; ``framing`` is the line that says how the body is framed. ``InvalidResponse`` for a status
-    or header that must not be sent.
+    ``headers`` replace ``defaults``; ``framing`` is the line that says how the body is framed. ``InvalidResponse``
+    for a status or header that must not be sent.
     """
     if not headers:
-        return b"".join((_usual_start(status, defaults), date, framing, connection, b"\r\n")), connection
+        return b"".join(
+            (_usual_start(status, defaults), date, framing, connection, b"\r\n")
+        ), connection
     given = set()
     lines = [status_line(status)]
     for name, line in _lines(headers):

@@ -12,7 +12,7 @@ __all__ = ["Config"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The options of ``serve``; ``ConfigError`` for a value that one cannot have. Times are in seconds, sizes in bytes."""
+    """The options of ``serve``, times in seconds, sizes in bytes; ``ConfigError`` for a value that makes no sense."""
 
     #: The longest request line; a longer one is answered 414.
     request_line_limit: int = 16 * 1024
@@ -34,7 +34,8 @@ class Config:
     head_delay: float = 0.05
     #: How long ``stop`` and a signal wait for what is running.
     grace: float = 10.0
-    #: The Host names to answer for, without ports; None: any, or the loopback names if the address is a loopback one.
+    #: The Host names to answer for, without ports; None: any, or the loopback names if the address is a loopback
+    #: one.
     allowed_hosts: tuple[str, ...] | None = None
     #: How many connections may wait to be accepted.
     backlog: int = 4096
@@ -44,9 +45,21 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("request_line_limit", "head_limit", "body_limit", "backlog"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < (0 if name == "body_limit" else 1):
-                raise ConfigError(f"{name} is {value!r}: it is an int, {'0' if name == 'body_limit' else '1'} or more")
-        for name in ("head_timeout", "body_timeout", "keep_alive_timeout", "send_timeout", "heartbeat"):
+            if (
+                not isinstance(value, int)
+                or isinstance(value, bool)
+                or value < (0 if name == "body_limit" else 1)
+            ):
+                raise ConfigError(
+                    f"{name} is {value!r}: it is an int, {'0' if name == 'body_limit' else '1'} or more"
+                )
+        for name in (
+            "head_timeout",
+            "body_timeout",
+            "keep_alive_timeout",
+            "send_timeout",
+            "heartbeat",
+        ):
             value = getattr(self, name)
             if not _is_number(value) or not value > 0:
                 raise ConfigError(f"{name} is {value!r}: it is a number of seconds, more than 0")
@@ -57,7 +70,9 @@ class Config:
         if self.allowed_hosts is not None:
             hosts = self.allowed_hosts
             if isinstance(hosts, str) or not all(isinstance(host, str) for host in hosts):
-                raise ConfigError(f"allowed_hosts is {hosts!r}: it is a list of host names, as ['example.org']")
+                raise ConfigError(
+                    f"allowed_hosts is {hosts!r}: it is a list of host names, as ['example.org']"
+                )
             object.__setattr__(self, "allowed_hosts", tuple(host.lower() for host in hosts))
 
     @classmethod
@@ -73,7 +88,11 @@ class Config:
     def tick(self) -> float:
         """How often timeouts are looked at: often enough for the shortest, seldom enough to cost nothing."""
         shortest = min(
-            self.head_timeout, self.body_timeout, self.keep_alive_timeout, self.send_timeout, self.heartbeat
+            self.head_timeout,
+            self.body_timeout,
+            self.keep_alive_timeout,
+            self.send_timeout,
+            self.heartbeat,
         )
         return min(0.5, max(0.02, shortest / 4))
 

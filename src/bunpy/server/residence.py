@@ -1,8 +1,8 @@
 """Where a server lives in its process: the loop's thread, the wait at the interpreter's end, and the signals.
 
-``serve`` returns, and the process stays: when the main script has ended, the interpreter waits for its servers, before
-it takes the thread pools down that handlers may use. A script that ended by an exception has failed, and its servers
-are stopped; so are those of a console, a notebook or a test run, which nobody means to keep up.
+``serve`` returns, and the process stays: when the main script has ended, the interpreter waits for its servers,
+before it takes the thread pools down that handlers may use. A script that ended by an exception has failed, and its
+servers are stopped; so are those of a console, a notebook or a test run, which nobody means to keep up.
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def must_block(caller: FrameType | None) -> bool:
-    """Whether ``serve`` cannot return, because the process would not stay up, or not work, once the script has ended.
+    """Whether ``serve`` cannot return, because the process would not stay up, or not work, once the script has
+    ended.
 
     CPython 3.12.0 and 3.12.1 refuse new threads from then on (gh-113964); other implementations may lack the hook.
     """
     is_script = caller is not None and caller.f_globals.get("__name__") == "__main__"
     is_main = threading.current_thread() is threading.main_thread()
     is_broken = sys.version_info[:2] == (3, 12) and sys.version_info[2] < 2
-    return (is_broken or _register_at_exit is None) and is_script and is_main and not _is_unattended()
+    return (
+        (is_broken or _register_at_exit is None) and is_script and is_main and not _is_unattended()
+    )
 
 
 def live_in_loop(server: Server) -> None:
@@ -131,7 +134,11 @@ def _is_unattended() -> bool:
         return True
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    name = spec.name.partition(".")[0] if spec is not None else Path(getattr(main, "__file__", "") or "").name
+    name = (
+        spec.name.partition(".")[0]
+        if spec is not None
+        else Path(getattr(main, "__file__", "") or "").name
+    )
     return name in _RUNNERS
 
 
@@ -141,7 +148,9 @@ def _has_raised(frame: FrameType) -> bool:
     A frame keeps the index of the last instruction that it ran: one that returned ran a RETURN.
     """
     code: CodeType = frame.f_code
-    is_call = not code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
+    is_call = not code.co_flags & (
+        inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+    )
     index = frame.f_lasti
     if not is_call or not 0 <= index < len(code.co_code) or frame in sys._current_frames().values():
         return False

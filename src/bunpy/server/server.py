@@ -1,4 +1,4 @@
-"""A server's life: it opens, it serves, it drains. Which thread that happens in, and why it ends, is ``residence``'s."""
+"""A server's life: it opens, it serves, it drains. The thread it does that in, and the signals, are elsewhere."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ class Server:
     @property
     def url(self) -> str:
         """Where to find it: ``http://127.0.0.1:3000``."""
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.hostname, self.hostname)
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
+            self.hostname, self.hostname
+        )
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         return f"http://{host}:{self.port}"
@@ -81,9 +83,9 @@ class Server:
     def stop(self, grace: float | None = None) -> None:
         """Drain and stop: stop accepting, answer what is being answered, end the streams, cut off what is left.
 
-        ``grace`` is how many seconds that may take in all, ``Config.grace`` by default; 0 cuts off at once. Returns when
-        the server has stopped; called on its own loop, at once (``await server.wait_closed()`` there). Repeated calls are
-        harmless; a shorter grace takes effect.
+        ``grace`` is how many seconds that may take in all, ``Config.grace`` by default; 0 cuts off at once. Returns
+        when the server has stopped; called on its own loop, at once (``await server.wait_closed()`` there).
+        Repeated calls are harmless; a shorter grace takes effect.
         """
         self.request_stop(grace)
         if threading.get_ident() != self._thread:
@@ -94,14 +96,18 @@ class Server:
         loop = self._loop
         if loop is not None and not self.is_closed:
             try:
-                loop.call_soon_threadsafe(self._ask_stop, self._config.grace if grace is None else grace)
+                loop.call_soon_threadsafe(
+                    self._ask_stop, self._config.grace if grace is None else grace
+                )
             except RuntimeError:  # the loop closed between the two lines
                 return
 
     def wait(self) -> None:
-        """Block until the server has stopped. ``RuntimeError`` on the server's own loop, which it would stop for ever."""
+        """Block until the server has stopped. ``RuntimeError`` on the server's own loop, which that would stop."""
         if threading.get_ident() == self._thread and not self.is_closed:
-            raise RuntimeError("wait() would block the loop that serves: await server.wait_closed() there")
+            raise RuntimeError(
+                "wait() would block the loop that serves: await server.wait_closed() there"
+            )
         self._block()
 
     def _block(self) -> None:
@@ -128,7 +134,10 @@ class Server:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -145,11 +154,10 @@ class Server:
         listeners: list[asyncio.AbstractServer] = []
         try:
             for listener in self._sockets:
-                listeners.append(
-                    await loop.create_server(
-                        lambda: HTTPProtocol(service), sock=listener, backlog=self._config.backlog
-                    )
+                accepting = await loop.create_server(
+                    lambda: HTTPProtocol(service), sock=listener, backlog=self._config.backlog
                 )
+                listeners.append(accepting)
             ticker.start()
             opened.set_result(None)
             grace = await self._stop_asked
@@ -174,7 +182,9 @@ class Server:
         elif grace <= 0 and not self._hurry.done():
             self._hurry.set_result(None)
 
-    async def _drain(self, service: Service, listeners: list[asyncio.AbstractServer], grace: float) -> None:
+    async def _drain(
+        self, service: Service, listeners: list[asyncio.AbstractServer], grace: float
+    ) -> None:
         loop = service.loop
         # 1. Nobody new.
         for server in listeners:
@@ -187,7 +197,11 @@ class Server:
         if not connections:
             service.on_idle()
         # 3. Streams end, in an order that spreads their clients' return over some time if they are many.
-        turn = max(1, int(len(connections) / min(SPREAD_TIME, max(grace / 2, 0.001)) * 0.01), _SPREAD_RATE // 100)
+        turn = max(
+            1,
+            int(len(connections) / min(SPREAD_TIME, max(grace / 2, 0.001)) * 0.01),
+            _SPREAD_RATE // 100,
+        )
         for start in range(0, len(connections), turn):
             for connection in connections[start : start + turn]:
                 connection.stop()
@@ -195,14 +209,19 @@ class Server:
                 await asyncio.wait([self._hurry_up()], timeout=0.01)
         # 4. They have until the grace is over.
         if grace > 0:
-            await asyncio.wait([idle, self._hurry_up()], timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [idle, self._hurry_up()], timeout=grace, return_when=asyncio.FIRST_COMPLETED
+            )
         # 5. What is left is cut off, and its generators have one more moment.
         if not idle.done():
             for connection in list(service.connections):
                 connection.abort()
             await asyncio.wait([idle], timeout=_LAST_TIME)
         if not idle.done() and grace > 0:
-            _log.error("stopped with %d connections whose handlers or generators did not end", len(service.connections))
+            _log.error(
+                "stopped with %d connections whose handlers or generators did not end",
+                len(service.connections),
+            )
 
     def _hurry_up(self) -> Future[None]:
         assert self._hurry is not None

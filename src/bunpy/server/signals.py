@@ -23,8 +23,8 @@ _HANDLED: Final = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Handles both signals for all servers of a process, unless the program has handlers of its own.
 
-    Python runs signal handlers in the main thread. Once the servers have drained, a main thread that is waiting for one
-    of them goes on; one that is anywhere else gets ``SystemExit(0)``. A console keeps its SIGINT.
+    Python runs signal handlers in the main thread. Once the servers have drained, a main thread that is waiting for
+    one of them goes on; one that is anywhere else gets ``SystemExit(0)``. A console keeps its SIGINT.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,13 @@ class Signals:
         self._servers.append(server)
         self._is_draining = False
         for number in _HANDLED:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            # A shell without job control starts what it puts in the background with SIGINT ignored; a server that is
+            # sent one by name should still drain.
+            if signal.getsignal(number) in (
+                signal.SIG_DFL,
+                signal.SIG_IGN,
+                signal.default_int_handler,
+            ):
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -55,7 +61,9 @@ class Signals:
             self._is_draining = False
             raise SystemExit(0)
         else:  # no server is left: the signal is what it was before
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
             signal.raise_signal(number)
 
     def _when_closed(self, number: int) -> None:
@@ -65,7 +73,7 @@ class Signals:
             if sys.platform == "win32" or main is None:
                 import _thread
 
-                _thread.interrupt_main(number)
+                _thread.interrupt_main(signal.Signals(number))
             else:
                 signal.pthread_kill(main, number)
 

@@ -10,8 +10,9 @@ import sys
 
 __all__ = ["bind", "raise_descriptor_limit"]
 
-#: Half-open peers: a connection on which nothing arrives is asked after 15 s, every 5 s, 3 times; what was sent must be
-#: acknowledged within 20 s. So a peer that vanished without a word is gone within 40 s, whether it was sent to or not.
+#: Half-open peers: a connection on which nothing arrives is asked after 15 s, every 5 s, 3 times; what was sent
+#: must be acknowledged within 20 s. So a peer that vanished without a word is gone within 40 s, whether it was sent
+#: to or not.
 _PEER_TUNING = (
     ("SOL_SOCKET", "SO_KEEPALIVE", 1),
     ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),

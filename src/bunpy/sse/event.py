@@ -14,10 +14,10 @@ _ABSENT: Final = object()
 class Event(dict[str, Any]):
     """An event (WHATWG HTML 9.2.6): the dict that a generator may yield, its keys spelled as arguments.
 
-    ``data`` is a str, split into lines at CRLF, LF and CR, or anything else that is JSON; it may be left out only if
-    ``event`` is too. ``event`` is the type that a client listens for ("message" if left out), ``id`` a str or an int that
-    becomes the client's last event ID, ``retry`` its reconnection time in milliseconds, ``comment`` text for nobody.
-    Raises ``InvalidEvent`` for what could not be framed as it was meant, here and not at the ``yield``.
+    ``data`` is a str, split into lines at CRLF, LF and CR, or anything else that is JSON; it may be left out only
+    if ``event`` is too. ``event`` is the type that a client listens for ("message" if left out), ``id`` a str or an
+    int that becomes the client's last event ID, ``retry`` its reconnection time in milliseconds, ``comment`` text
+    for nobody. Raises ``InvalidEvent`` for what could not be framed as it was meant, here and not at the ``yield``.
     """
 
     __slots__ = ()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from bunpy.errors import InvalidResponse
 from bunpy.http.response import Response
-from bunpy.http.wire import Headers
+from bunpy.http.wire import Fields, Headers
 
 __all__ = ["SSEResponse"]
 
@@ -15,18 +15,18 @@ __all__ = ["SSEResponse"]
 class SSEResponse(Response):
     """Answer with an event stream (WHATWG HTML 9.2): whatever ``source`` yields, as it is yielded.
 
-    ``source`` is an async generator (or another async iterable) or a plain generator, which is run in a thread of its own
-    so that it may block. It yields events: dicts, str, ``Event``, or a list of them to be sent together. An event that
-    cannot be framed raises ``InvalidEvent`` in the generator, at its ``yield``. When the client leaves, the generator is
-    cancelled and closed, so that its ``finally`` runs, once.
+    ``source`` is an async generator (or another async iterable) or a plain generator, which is run in a thread of
+    its own so that it may block. It yields events: dicts, str, ``Event``, or a list of them to be sent together. An
+    event that cannot be framed raises ``InvalidEvent`` in the generator, at its ``yield``. When the client leaves,
+    the generator is cancelled and closed, so that its ``finally`` runs, once.
 
-    ``headers`` replace the defaults (Content-Type, Cache-Control: no-store, X-Accel-Buffering: no) whatever their case.
-    Raises ``InvalidResponse`` if ``source`` is not iterable so, as a generator function that was not called.
+    ``headers`` replace the defaults (Content-Type, Cache-Control: no-store, X-Accel-Buffering: no) whatever their
+    case. Raises ``InvalidResponse`` if ``source`` is not iterable so, as a generator function that was not called.
     """
 
     __slots__ = ()
 
-    stream_defaults: Final = (
+    stream_defaults: Fields = (
         ("content-type", b"Content-Type: text/event-stream; charset=utf-8\r\n"),
         ("cache-control", b"Cache-Control: no-store\r\n"),
         ("x-accel-buffering", b"X-Accel-Buffering: no\r\n"),
@@ -48,4 +48,4 @@ class SSEResponse(Response):
 
     def content(self) -> None:
         """None: an event stream has no content but what it streams."""
-        return None
+        return

@@ -32,9 +32,9 @@ RETURN_TIME: Final = 2000
 class Stream:
     """A source on its way to one client. ``run`` is its one task's: it iterates, is cancelled and closes there.
 
-    ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` seconds (the deferred
-    commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time and means
-    nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is.
+    ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` seconds (the
+    deferred commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time
+    and means nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is.
     """
 
     __slots__ = (
@@ -93,7 +93,9 @@ class Stream:
                 else:
                     self._outlet.flush(self._buffer)
             except asyncio.CancelledError as exc:
-                if self.reason is None:  # nobody cancelled the stream: the source did that to itself
+                if (
+                    self.reason is None
+                ):  # nobody cancelled the stream: the source did that to itself
                     self.reason = "error"
                     self.error = exc
             except (Exception, SystemExit) as exc:
@@ -101,7 +103,11 @@ class Stream:
                     self.reason = "error"
                     self.error = exc
                 else:
-                    _log.error("%s: the generator raised while it was being closed", self.name, exc_info=exc)
+                    _log.error(
+                        "%s: the generator raised while it was being closed",
+                        self.name,
+                        exc_info=exc,
+                    )
         if self.reason == "shutdown":
             self._say_goodbye()
         await self._close_source()
@@ -129,7 +135,7 @@ class Stream:
         self._outlet.flush(self._buffer, last=True)
 
     def _defer_head(self) -> None:
-        """Called when the source has been stepped once: it waits, and if nothing has left, the head may not for long."""
+        """The source has been stepped once and waits; if nothing has left by now, the head may not wait for long."""
         if self.reason is None and self._outlet.head is not None:
             self._timer = self._loop.call_later(self._head_delay, self._commit)
 

@@ -21,8 +21,8 @@ _Command = tuple[Callable[[], Any], "Future[Any]"]
 class ThreadedSource:
     """Steps ``iterator`` in one thread, always the same, only when it is asked to: it is never an item ahead.
 
-    The thread is the iterator's own, so that one that blocks for ever stalls no other, and so that what may be used in
-    one thread only (a SQLite connection) works. It begins with the first step and ends with the iterator.
+    The thread is the iterator's own, so that one that blocks for ever stalls no other, and so that what may be used
+    in one thread only (a SQLite connection) works. It begins with the first step and ends with the iterator.
     """
 
     def __init__(self, iterator: Iterator[Any]) -> None:
@@ -97,7 +97,9 @@ class ThreadedSource:
                 is_over = True
             try:
                 loop.call_soon_threadsafe(_settle, answer, result, error)
-            except RuntimeError:  # the loop has closed and nobody waits; the generator is still to be closed
+            except (
+                RuntimeError
+            ):  # the loop has closed and nobody waits; the generator is still to be closed
                 if not is_over:
                     close = getattr(self._iterator, "close", None)
                     if close is not None:

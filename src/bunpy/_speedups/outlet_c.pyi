@@ -1,0 +1,1 @@
+from bunpy._speedups.outlet_py import Outlet as Outlet

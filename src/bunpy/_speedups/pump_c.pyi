@@ -1,0 +1,1 @@
+from bunpy._speedups.pump_py import Pump as Pump

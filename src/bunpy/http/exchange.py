@@ -1,0 +1,235 @@
+"""One request and its answer: the handler is asked, and what it gives is sent, or streamed. Reading is not done here.
+
+A connection has one of these, and it has one request at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from asyncio import Task, Transport
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from bunpy.errors import HTTPError
+from bunpy.http.answer import connection_after, error_response, plain_answer, stream_head
+from bunpy.http.hangup import reset
+from bunpy.http.response import Content, Response, response_from
+from bunpy.http.wire import BODILESS, CLOSE, KEEP
+from bunpy.sse.response import SSEResponse
+from bunpy.sse.stream import Stream
+from bunpy.sse.threaded import ThreadedSource
+
+if TYPE_CHECKING:
+    from bunpy._speedups import Outlet
+    from bunpy.http.flow import Flow
+    from bunpy.http.request import Request
+    from bunpy.http.service import Service
+
+__all__ = ["Exchange"]
+
+_log = logging.getLogger("bunpy")
+
+_HEARTBEAT: Final = b":\n\n"
+#: What most handlers return. Asked for first: whether something is awaitable takes 0.3 µs to tell.
+_ANSWERS: Final = (Response, dict, str, bytes)
+
+
+class Exchange:
+    """Answers requests on one connection, one after the other.
+
+    ``on_answered`` is called when an answer that took its time is complete, and its task about to end.
+    """
+
+    __slots__ = (
+        "_after",
+        "_flow",
+        "_is_lost",
+        "_keeps_alive",
+        "_on_answered",
+        "_outlet",
+        "_request",
+        "_service",
+        "_task",
+        "_transport",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        service: Service,
+        transport: Transport,
+        outlet: Outlet,
+        flow: Flow,
+        on_answered: Callable[[], None],
+    ) -> None:
+        self._service = service
+        self._transport = transport
+        self._outlet = outlet
+        self._flow = flow
+        self._on_answered = on_answered
+        self._is_lost = False
+        self._request: Request | None = None
+        self._keeps_alive = True
+        self._after = KEEP
+        self._task: Task[None] | None = None
+        #: The stream that is the answer to the present request, or None.
+        self.stream: Stream | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being answered, or its generator still being closed."""
+        return self._task is not None
+
+    def answer(self, request: Request, keeps_alive: bool) -> bool:
+        """Answer a request. True if that is done; if not, ``on_answered`` will be called.
+
+        Each request has a context of its own, in which its handler and its generator run.
+        """
+        self._request = request
+        self._keeps_alive = keeps_alive
+        context = contextvars.copy_context()
+        try:
+            result = context.run(self._service.handler, request)
+        except (Exception, SystemExit) as exc:
+            self._send_error(exc)
+            return True
+        if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
+            self._task = context.run(self._service.loop.create_task, self._answer_later(result))
+            return False
+        self._give(result)
+        if self.stream is None:
+            return True
+        self._task = context.run(self._service.loop.create_task, self._run(self.stream))
+        return False
+
+    def lose(self) -> None:
+        """The client has gone: cancel whatever is still made for it."""
+        self._is_lost = True
+        if self.stream is not None:
+            self.stream.end("client")
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def _answer_later(self, result: Awaitable[Any]) -> None:
+        """Await an async handler, and stream in its task."""
+        try:
+            self._give(await result)
+        except asyncio.CancelledError as exc:
+            if not self._is_lost:
+                self._send_error(exc)
+        except (Exception, SystemExit) as exc:
+            self._send_error(exc)
+        if self.stream is not None:
+            await self._run(self.stream)
+        else:
+            self._task = None
+            self._on_answered()
+
+    async def _run(self, stream: Stream) -> None:
+        await stream.run()
+        self.stream = None
+        self._end(stream)
+        self._task = None
+        self._on_answered()
+
+    # What the handler gave
+
+    def _give(self, result: object) -> None:
+        """Send the answer, or make it the stream that is to be run."""
+        try:
+            response = response_from(result)
+            content = response.content()
+            if content is None:
+                self._open(response)
+            else:
+                self._send(response, content)
+        except Exception as exc:
+            self._send_error(exc)
+
+    def _send(self, response: Response, content: Content) -> None:
+        request = self._request
+        assert request is not None
+        keeps_alive = self._keeps_alive and not self._service.is_stopping
+        data, self._after = plain_answer(
+            response,
+            content,
+            request.method,
+            self._service.date,
+            connection_after(request, keeps_alive),
+        )
+        if not self._is_lost:
+            self._transport.write(data)
+        self._finish()
+
+    def _send_error(self, exc: BaseException) -> None:
+        """Tell the client what an error says for it, and the log the rest."""
+        if not isinstance(exc, HTTPError):
+            _log.error("%s: answered 500", self._request, exc_info=exc)
+        response = error_response(exc)
+        try:
+            self._send(response, response.content() or (b"", ()))
+        except Exception as invalid:  # an HTTPError whose headers must not be sent
+            _log.error("%s: answered 500", self._request, exc_info=invalid)
+            response = error_response(invalid)
+            self._send(response, response.content() or (b"", ()))
+
+    def _finish(self) -> None:
+        """The whole answer has been given to the transport."""
+        self._request = None
+        if self._after is CLOSE and not self._is_lost:
+            self._transport.close()
+
+    # Streams
+
+    def _open(self, response: Response) -> None:
+        """Make the stream ready. Where the answer has no body it will only close its source."""
+        service, request, outlet = self._service, self._request, self._outlet
+        assert request is not None
+        keeps_alive = self._keeps_alive and not service.is_stopping
+        head, self._after = stream_head(
+            response, request, service.date, connection_after(request, keeps_alive)
+        )
+        body = cast("AsyncIterable[Any] | Iterator[Any]", response.body)
+        is_event_stream = isinstance(response, SSEResponse)
+        self.stream = stream = Stream(
+            body.__aiter__() if isinstance(body, AsyncIterable) else ThreadedSource(body),
+            service.events if is_event_stream else service.pieces,
+            outlet,
+            self._flow,
+            service.loop,
+            service.config.head_delay,
+            _HEARTBEAT if is_event_stream else b"",
+            repr(request),
+        )
+        if self._is_lost:
+            stream.end("client")
+        elif request.method == "HEAD" or response.status in BODILESS:
+            self._transport.write(head)
+            stream.end("finished")
+        else:
+            outlet.head = head
+            outlet.is_chunked = request.http_version == "1.1"
+            if service.is_stopping:
+                stream.end("shutdown")
+
+    def _end(self, stream: Stream) -> None:
+        """The stream is over and its source closed: end the response as the reason says."""
+        if stream.error is not None and (self._is_lost or stream.is_committed):
+            _log.error("%s: the generator raised", stream.name, exc_info=stream.error)
+        if self._is_lost or stream.reason == "finished":
+            self._finish()
+        elif stream.reason == "shutdown":
+            self._after = CLOSE
+            self._finish()
+        elif not stream.is_committed:
+            self._outlet.head = None
+            self._send_error(stream.error or RuntimeError("the stream was cancelled"))
+        elif self._outlet.is_chunked:
+            # Without the last chunk the client can tell that this is not the end (RFC 9112 section 8).
+            self._after = CLOSE
+            self._finish()
+        else:
+            reset(self._transport)  # an HTTP/1.0 client can tell only from an RST
+            self._request = None
