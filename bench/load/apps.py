@@ -1,0 +1,62 @@
+"""The programs that are measured: each a handler as a user would write it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from bunpy.serve import Request, SSEResponse
+
+__all__ = ["EVENTS", "HANDLERS", "HELLO", "INTERVAL", "PAYLOAD"]
+
+Events = AsyncGenerator[dict[str, Any], None]
+
+#: 64 bytes. Its one "!", which occurs nowhere else in a response, is what the client counts.
+PAYLOAD: Final = "!" + "x" * 63
+HELLO: Final = "Hello, World!"
+#: Events in a response that ends.
+EVENTS: Final = 200
+#: Seconds between the events of ``ticks``.
+INTERVAL: Final = 0.1
+
+
+async def _burst() -> Events:
+    for _ in range(EVENTS):
+        yield {"data": PAYLOAD}
+
+
+async def _one() -> Events:
+    while True:
+        yield {"data": PAYLOAD}
+
+
+async def _llm() -> Events:
+    for _ in range(EVENTS):
+        await asyncio.sleep(0)
+        yield {"data": PAYLOAD}
+
+
+async def _ticks() -> Events:
+    while True:
+        yield {"data": PAYLOAD}
+        await asyncio.sleep(INTERVAL)
+
+
+async def _idle() -> Events:
+    yield {"data": PAYLOAD}
+    await asyncio.sleep(3600)
+
+
+def _hello(request: Request) -> dict[str, Any]:
+    return {"body": HELLO}
+
+
+HANDLERS: Final = {
+    "burst": lambda request: SSEResponse(_burst()),
+    "one": lambda request: SSEResponse(_one()),
+    "llm": lambda request: SSEResponse(_llm()),
+    "hello": _hello,
+    "ticks": lambda request: SSEResponse(_ticks()),
+    "idle": lambda request: SSEResponse(_idle()),
+}

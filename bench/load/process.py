@@ -1,0 +1,93 @@
+"""A server's process as its parent sees it: started, looked at, ended. What it serves is ``server``'s."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from bench.errors import BenchError
+from bench.load.cores import server_core
+
+__all__ = ["HAS_PROC", "ServerProcess"]
+
+#: Whether a process's time and memory can be read here.
+HAS_PROC = Path("/proc/self/stat").exists()
+
+_ROOT = Path(__file__).parents[2]
+_START_TIME = 20.0
+_END_TIME = 5.0
+
+
+class ServerProcess:
+    """Serves ``scenario`` on the server's core from here to the end of the ``with``.
+
+    ``variant`` is "cython" or "python", bunpy's implementations, or "floor". Raises ``BenchError`` if it does not
+    start, or starts as another.
+    """
+
+    def __init__(self, scenario: str, variant: str) -> None:
+        what = "floor" if variant == "floor" else "bunpy"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.load.server", scenario, what, str(server_core())],
+            cwd=_ROOT,
+            env={**os.environ, "BUNPY_PURE": "1" if variant == "python" else ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        try:
+            self.port = self._read_port(variant)
+        except BaseException:
+            self._end()
+            raise
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def cpu_time(self) -> float:
+        """Seconds of processor time that it has used, in the kernel and out of it; 0.0 where that cannot be read."""
+        if not HAS_PROC:
+            return 0.0
+        stat = Path(f"/proc/{self.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_size(self) -> int:
+        """Bytes of memory that it holds."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def _read_port(self, variant: str) -> int:
+        output = self._process.stdout
+        assert output is not None
+        is_ready, _, _ = select.select([output], [], [], _START_TIME)
+        words = output.readline().split() if is_ready else []
+        if not words:
+            raise BenchError(f"the {variant} server did not start in {_START_TIME:g} s")
+        if words[1] != variant:
+            raise BenchError(f"the {variant} server runs as {words[1]}: is the extension built?")
+        return int(words[0])
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_END_TIME)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
