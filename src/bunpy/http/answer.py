@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bunpy.errors import HTTPError
 from bunpy.http.response import Content, Response
-from bunpy.http.wire import BODILESS, CHUNKED, CLOSE, KEEP, KEEP_OLD, head
+from bunpy.http.wire import BODILESS, CHUNKED, CLOSE, KEEP, KEEP_OLD, NO_FIELDS, head, usual_answer
 
 if TYPE_CHECKING:
     from bunpy.http.request import Request
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["connection_after", "error_response", "plain_answer", "stream_head"]
 
 
-def connection_after(request: Request | None, keeps_alive: bool) -> bytes:
+def connection_after(request: Request, keeps_alive: bool) -> bytes:
     """What becomes of the connection after the answer (RFC 9112 section 9.3)."""
-    if request is None or not keeps_alive:
+    if not keeps_alive:
         return CLOSE
     return KEEP if request.http_version == "1.1" else KEEP_OLD
 
@@ -31,8 +31,9 @@ def plain_answer(
     """A whole response in one piece, and what becomes of the connection; ``InvalidResponse`` if it must not be sent."""
     body, defaults = content
     if response.status in BODILESS:
-        start, connection = head(response.status, response.headers, (), b"", date, connection)
-        return start, connection
+        return head(response.status, response.headers, NO_FIELDS, b"", date, connection)
+    if not response.headers and method != "HEAD":
+        return usual_answer(response.status, defaults, body, date, connection), connection
     framing = b"Content-Length: %d\r\n" % len(body)
     start, connection = head(response.status, response.headers, defaults, framing, date, connection)
     return (start if method == "HEAD" else start + body), connection
@@ -48,7 +49,7 @@ def stream_head(
             framing = CHUNKED
         else:
             connection = CLOSE
-    defaults = response.stream_defaults if response.status not in BODILESS else ()
+    defaults = response.stream_defaults if response.status not in BODILESS else NO_FIELDS
     return head(response.status, response.headers, defaults, framing, date, connection)
 
 

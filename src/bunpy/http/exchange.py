@@ -16,7 +16,7 @@ from bunpy.errors import HTTPError
 from bunpy.http.answer import connection_after, error_response, plain_answer, stream_head
 from bunpy.http.hangup import reset
 from bunpy.http.response import Content, Response, response_from
-from bunpy.http.wire import BODILESS, CLOSE, KEEP
+from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS
 from bunpy.sse.response import SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.sse.threaded import ThreadedSource
@@ -31,6 +31,7 @@ __all__ = ["Exchange"]
 
 _log = logging.getLogger("bunpy")
 
+_NOTHING: Final = (b"", NO_FIELDS)
 _HEARTBEAT: Final = b":\n\n"
 #: What most handlers return. Asked for first: whether something is awaitable takes 0.3 µs to tell.
 _ANSWERS: Final = (Response, dict, str, bytes)
@@ -169,11 +170,11 @@ class Exchange:
             _log.error("%s: answered 500", self._request, exc_info=exc)
         response = error_response(exc)
         try:
-            self._send(response, response.content() or (b"", ()))
+            self._send(response, response.content() or _NOTHING)
         except Exception as invalid:  # an HTTPError whose headers must not be sent
             _log.error("%s: answered 500", self._request, exc_info=invalid)
             response = error_response(invalid)
-            self._send(response, response.content() or (b"", ()))
+            self._send(response, response.content() or _NOTHING)
 
     def _finish(self) -> None:
         """The whole answer has been given to the transport."""

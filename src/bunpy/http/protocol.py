@@ -19,7 +19,7 @@ from bunpy.http.exchange import Exchange
 from bunpy.http.flow import Flow
 from bunpy.http.hangup import Probe, reset
 from bunpy.http.reader import RequestReader
-from bunpy.http.wire import CLOSE, CONTINUE
+from bunpy.http.wire import CLOSE, CONTINUE, NO_FIELDS
 
 if TYPE_CHECKING:
     from bunpy.http.service import Service
@@ -79,6 +79,7 @@ class HTTPProtocol(asyncio.Protocol):
             head_limit=config.head_limit,
             body_limit=config.body_limit,
             hosts=service.hosts,
+            known=service.known_heads,
         )
         # The connection's state.
         self._client: tuple[str, int] | None = None
@@ -244,7 +245,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._phase = _DRAIN
         self._deadline = time.monotonic() + _DRAIN_TIME
         response = error_response(exc)
-        content = response.content() or (b"", ())
+        content = response.content() or (b"", NO_FIELDS)
         data, _ = plain_answer(response, content, self._reader.method, self._service.date, CLOSE)
         self._transport.write(data)
         if self._is_eof or not self._transport.can_write_eof():

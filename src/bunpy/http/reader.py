@@ -17,6 +17,7 @@ import httptools
 from bunpy.errors import RequestRefused
 from bunpy.http.body import Body, body_of
 from bunpy.http.field_name import field_name
+from bunpy.http.known_heads import KnownHeads
 from bunpy.http.request import Request
 from bunpy.http.request_line import check_method, check_partial_line, method_and_version
 
@@ -57,6 +58,7 @@ class RequestReader:
         "_hosts",
         "_is_complete",
         "_is_simple",
+        "_known",
         "_line_limit",
         "_method",
         "_parser",
@@ -76,11 +78,13 @@ class RequestReader:
         head_limit: int,
         body_limit: int,
         hosts: HostList,
+        known: KnownHeads | None = None,
     ) -> None:
         self._line_limit = line_limit
         self._head_limit = head_limit
         self._body_limit = body_limit
         self._hosts = hosts
+        self._known = KnownHeads() if known is None else known
         self._parser: httptools.HttpRequestParser | None = None
         self._data = b""
         self._fed = 0  # bytes of the present head that the parser has got; 0 before its request line is complete
@@ -133,6 +137,11 @@ class RequestReader:
         if self._body is not None:
             return self._read_body()
         data = self._data
+        known = self._known.get(data)
+        if known is not None and not self._fed:
+            self._data = b""
+            self.keeps_alive = known.http_version == "1.1"
+            return known.copy()
         if not data:
             return None
         if self._fed:
@@ -148,8 +157,14 @@ class RequestReader:
             if end > self._head_limit:
                 self._refuse_head()
             self._data = data[end:]
-            self._parse(data[:end] if self._data else data)
-            return self._finish_head()
+            if self._data:
+                self._parse(data[:end])
+                return self._finish_head()
+            self._parse(data)
+            request = self._finish_head()
+            if self._is_simple and request is not None:
+                self._known.learn(data, request)
+            return request
         line_end = data.find(b"\n") + 1
         if not line_end:
             check_partial_line(data, self._line_limit)

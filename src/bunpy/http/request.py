@@ -40,6 +40,12 @@ class Request:
         self._path: str | None = None
         self._queries: dict[str, list[str]] | None = None
 
+    def copy(self) -> Request:
+        """The same request with headers of its own, and without what was made of it."""
+        return Request(
+            self.method, self.url, dict(self.headers), self.body, self.client, self.http_version
+        )
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url}>"
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterator, Mapping
 from typing import Any, Final
 
 from bunpy.errors import InvalidResponse
-from bunpy.http.wire import Fields, Headers
+from bunpy.http.wire import NO_FIELDS, Fields, Headers
 
 __all__ = ["Body", "Content", "Response", "response_from"]
 
@@ -18,8 +18,8 @@ Body = str | bytes | bytearray | memoryview | AsyncIterable[Any] | Iterator[Any]
 
 _DICT_KEYS: Final = frozenset({"status", "headers", "body"})
 
-_TEXT: Final[Fields] = (("content-type", b"Content-Type: text/plain; charset=utf-8\r\n"),)
-_BYTES: Final[Fields] = (("content-type", b"Content-Type: application/octet-stream\r\n"),)
+_TEXT: Final = Fields(("content-type", b"Content-Type: text/plain; charset=utf-8\r\n"))
+_BYTES: Final = Fields(("content-type", b"Content-Type: application/octet-stream\r\n"))
 
 
 class Response:
@@ -53,7 +53,7 @@ class Response:
             except UnicodeEncodeError as exc:
                 raise InvalidResponse(f"the body has a lone surrogate: {exc}") from exc
         if body is None:
-            return b"", ()
+            return b"", NO_FIELDS
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body), _BYTES
         if isinstance(body, (AsyncIterable, Iterator)):
@@ -68,6 +68,8 @@ def response_from(result: object) -> Response:
     if isinstance(result, Response):
         return result
     if isinstance(result, dict):
+        if len(result) == 1 and "body" in result:
+            return Response(result["body"])
         body, status, headers = (
             result.get("body", ""),
             result.get("status", 200),

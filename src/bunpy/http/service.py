@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bunpy._speedups import BytesBuffer, EventBuffer
+from bunpy.http.known_heads import KnownHeads
 from bunpy.http.wire import date_line
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Service:
         "handler",
         "hosts",
         "is_stopping",
+        "known_heads",
         "loop",
         "on_idle",
         "pieces",
@@ -47,6 +49,7 @@ class Service:
         self.config = config
         self.loop = loop
         self.hosts = hosts
+        self.known_heads = KnownHeads()
         self.connections: set[HTTPProtocol] = set()
         #: Called when the last connection has gone, once the server is stopping.
         self.on_idle: Callable[[], None] = lambda: None

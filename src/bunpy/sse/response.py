@@ -26,7 +26,7 @@ class SSEResponse(Response):
 
     __slots__ = ()
 
-    stream_defaults: Fields = (
+    stream_defaults = Fields(
         ("content-type", b"Content-Type: text/event-stream; charset=utf-8\r\n"),
         ("cache-control", b"Cache-Control: no-store\r\n"),
         ("x-accel-buffering", b"X-Accel-Buffering: no\r\n"),

@@ -110,6 +110,7 @@ class Stream:
                     )
         if self.reason == "shutdown":
             self._say_goodbye()
+        self._pump.close()
         await self._close_source()
         if self._timer is not None:
             self._timer.cancel()
