@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 from asyncio import AbstractEventLoop, Task, TimerHandle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bunpy._speedups import Pump
@@ -93,25 +94,19 @@ class Stream:
                 else:
                     self._outlet.flush(self._buffer)
             except asyncio.CancelledError as exc:
-                if (
-                    self.reason is None
-                ):  # nobody cancelled the stream: the source did that to itself
-                    self.reason = "error"
-                    self.error = exc
+                # If nobody cancelled the stream, the source did that to itself.
+                if self.reason is None:
+                    self._fail(exc)
             except (Exception, SystemExit) as exc:
                 if self.reason is None:
-                    self.reason = "error"
-                    self.error = exc
+                    self._fail(exc)
                 else:
-                    _log.error(
-                        "%s: the generator raised while it was being closed",
-                        self.name,
-                        exc_info=exc,
-                    )
+                    _log.error("%s: the generator failed to end", self.name, exc_info=exc)
         if self.reason == "shutdown":
             self._say_goodbye()
         self._pump.close()
-        await self._close_source()
+        if not (isinstance(self._source, AsyncGeneratorType) and self._source.ag_frame is None):
+            await self._close_source()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -124,10 +119,12 @@ class Stream:
         self.reason = reason
         self._pump.is_stopped = True
         if self._task is not None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._give_up)
+            self._start_timer(CLOSE_TIMEOUT, self._give_up)
             self._task.cancel()
+
+    def _fail(self, exc: BaseException) -> None:
+        self.reason = "error"
+        self.error = exc
 
     def _say_goodbye(self) -> None:
         """End the response cleanly, and let the clients of a server that stops not all come back at once."""
@@ -138,7 +135,13 @@ class Stream:
     def _defer_head(self) -> None:
         """The source has been stepped once and waits; if nothing has left by now, the head may not wait for long."""
         if self.reason is None and self._outlet.head is not None:
-            self._timer = self._loop.call_later(self._head_delay, self._commit)
+            self._start_timer(self._head_delay, self._commit)
+
+    def _start_timer(self, delay: float, call: Callable[[], None]) -> None:
+        """The one timer: first for the head, then for the end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay, call)
 
     def _commit(self) -> None:
         self._timer = None
@@ -146,9 +149,13 @@ class Stream:
             self._outlet.write(b"")
 
     async def _close_source(self) -> None:
+        """Close a source that has not run to its end, in bounded time."""
         close = getattr(self._source, "aclose", None)
         if close is None:
             return
+        if self.reason in ("finished", "error"):  # otherwise the time is running since ``end``
+            self._task = asyncio.current_task()
+            self._start_timer(CLOSE_TIMEOUT, self._give_up)
         try:
             await close()
         except asyncio.CancelledError:
