@@ -54,7 +54,7 @@ class HTTPError(BunpyError):
     def __init__(
         self, status: int, message: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        if not 400 <= status <= 599:
+        if not isinstance(status, int) or not 400 <= status <= 599:
             raise ValueError(f"the status of an HTTPError is 400 to 599, not {status!r}")
         if message is None:
             try:

@@ -17,7 +17,9 @@ def _is_extension_usable() -> bool:
     if os.environ.get("BUNPY_PURE", "") not in ("", "0"):
         return False
     try:
-        from bunpy._speedups import encoder_c, outlet_c, pump_c  # noqa: F401
+        import bunpy._speedups.encoder_c
+        import bunpy._speedups.outlet_c
+        import bunpy._speedups.pump_c  # noqa: F401
     except ImportError:
         return False
     return True

@@ -19,7 +19,8 @@ EXTENSIONS_LIMIT: Final = 16 * 1024
 TRAILERS_LIMIT: Final = 8 * 1024
 _SIZE_DIGITS: Final = 16
 
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
+_EXTENSION = re.compile(rb"(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
 
 #: Fields that would change what has been decided from the head (RFC 9110 section 6.5.1).
@@ -69,20 +70,20 @@ def body_of(headers: Mapping[str, str], version: str, limit: int) -> Body | None
 class SizedBody:
     """A body of as many bytes as Content-Length says (RFC 9112 section 6.2)."""
 
-    __slots__ = ("_missing", "_pieces")
+    __slots__ = ("_content", "_missing")
 
     def __init__(self, size: int) -> None:
         self._missing = size
-        self._pieces: list[bytes] = []
+        self._content = bytearray()
 
     def feed(self, data: bytes) -> bytes | None:
         piece = data[: self._missing]
-        self._pieces.append(piece)
+        self._content += piece
         self._missing -= len(piece)
         return None if self._missing else data[len(piece) :]
 
     def content(self) -> bytes:
-        return b"".join(self._pieces)
+        return bytes(self._content)
 
 
 class ChunkedBody:
@@ -112,36 +113,42 @@ class ChunkedBody:
 
     def _read_line(self, data: bytes, position: int, limit: int) -> tuple[bytes | None, int]:
         """The line that ends in ``data``, without its CRLF, and where the next begins; None while it has not ended."""
-        end = data.find(b"\n", position)
-        if end < 0:
-            self._line += data[position : position + limit + 1]
-            line = self._line
-        else:
-            line = self._line + data[position : end + 1]
-            self._line = b""
+        end = data.find(b"\n", position) + 1
+        piece = data[position:end] if end else data[position:]
+        if len(self._line) + len(piece) > limit + 2:
+            raise RequestRefused(400, "A line of the chunked body is too long")
+        line = self._line + piece
         carriage = line.find(b"\r")
-        if (end >= 0 and carriage != len(line) - 2) or (end < 0 and 0 <= carriage < len(line) - 1):
+        is_crlf = line.endswith(b"\r\n") and carriage == len(line) - 2
+        if not (is_crlf if end else carriage in (-1, len(line) - 1)):
             raise RequestRefused(
                 400, "A line of a chunked body ends in CR LF and has no other CR or LF"
             )
-        if len(line) > limit + 2:
-            raise RequestRefused(400, "A chunk's size line is too long")
-        return (None, -1) if end < 0 else (line[:-2], end + 1)
+        if not end:
+            self._line = line
+            return None, -1
+        self._line = b""
+        return line[:-2], end
 
     def _read_size(self, data: bytes, position: int) -> tuple[int, bool]:
         line, position = self._read_line(data, position, _SIZE_DIGITS + EXTENSION_LIMIT)
-        if line is None:
-            return position, False
-        match = _CHUNK_LINE.fullmatch(line)
-        if match is None:
+        known = self._line.rstrip(b"\r") if line is None else line
+        digits = _CHUNK_SIZE.match(known)
+        if digits is None and (known or line is not None):
             raise RequestRefused(
                 400, "A chunk's size is 1 to 16 hexadecimal digits (RFC 9112 section 7.1)"
             )
-        extension = len(match[2])
-        self._extensions += extension
-        if extension > EXTENSION_LIMIT or self._extensions > EXTENSIONS_LIMIT:
+        extension = 0 if digits is None else len(known) - digits.end()
+        if extension > EXTENSION_LIMIT or self._extensions + extension > EXTENSIONS_LIMIT:
             raise RequestRefused(400, "The chunk extensions are too long")
-        self._missing = int(match[1], 16)
+        if line is None or digits is None:
+            return position, False
+        if not _EXTENSION.fullmatch(line, digits.end()):
+            raise RequestRefused(
+                400, "A chunk's size is followed by CR LF or an extension (RFC 9112 section 7.1.1)"
+            )
+        self._extensions += extension
+        self._missing = int(digits[0], 16)
         if len(self._content) + self._missing > self._limit:
             raise RequestRefused(413, f"The body is over the limit of {self._limit} bytes")
         self._state = ChunkedBody._read_data if self._missing else ChunkedBody._read_trailer

@@ -93,7 +93,7 @@ class Exchange:
         context = contextvars.copy_context()
         try:
             result = context.run(self._service.handler, request)
-        except (Exception, SystemExit) as exc:
+        except BaseException as exc:
             self._send_error(exc)
             return True
         if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
@@ -117,11 +117,9 @@ class Exchange:
         """Await an async handler, and stream in its task."""
         try:
             self._give(await result)
-        except asyncio.CancelledError as exc:
-            if not self._is_lost:
+        except BaseException as exc:  # whatever it is, it ends this request and not the loop
+            if not (self._is_lost and isinstance(exc, asyncio.CancelledError)):
                 self._send_error(exc)
-        except (Exception, SystemExit) as exc:
-            self._send_error(exc)
         if self.stream is not None:
             await self._run(self.stream)
         else:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Final
 
 __all__ = ["field_name"]
 
+_USUAL: Final = (
+    "accept accept-encoding accept-language authorization cache-control connection content-length content-type"
+    " cookie dnt expect host if-modified-since if-none-match last-event-id origin pragma priority referer sec-ch-ua"
+    " sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user"
+    " transfer-encoding upgrade upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host"
+    " x-forwarded-proto x-real-ip x-request-id"
+)
 
-@lru_cache(maxsize=1024)
+#: Usual names in the cases that clients write them in. Found here a name is not decoded, and one str for all requests.
+_NAMES: Final = {
+    spelling.encode(): name for name in _USUAL.split() for spelling in (name, name.title())
+}
+
+
 def field_name(name: bytes) -> str:
-    """The lower-case name: one str for all requests that have it."""
-    return name.decode("latin-1").lower()
+    """The lower-case name."""
+    return _NAMES.get(name) or name.decode("latin-1").lower()

@@ -12,8 +12,10 @@ from bunpy.errors import RequestRefused
 __all__ = ["HostList", "is_loopback"]
 
 _HOST = re.compile(
-    r"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::(\d{0,5}))?"
+    r"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
 )
+#: The longest host name is 253 characters (RFC 1035), some of which may be percent-encoded.
+_LIMIT = 800
 
 
 class HostList:
@@ -27,8 +29,11 @@ class HostList:
     def __init__(self, allowed: Iterable[str] | None, addresses: Iterable[str]) -> None:
         self._names = None if allowed is None else frozenset(allowed)
         self._is_loopback_only = allowed is None and all(map(is_loopback, addresses))
-        #: The status that a request for ``host[:port]`` is refused with, 0 if it is not (RFC 9110 section 7.2).
-        self.status = lru_cache(maxsize=256)(self._status)
+        self._known = lru_cache(maxsize=256)(self._status)
+
+    def status(self, host: str) -> int:
+        """The status that a request for ``host[:port]`` is refused with, 0 if it is not (RFC 9110 section 7.2)."""
+        return self._known(host) if len(host) <= _LIMIT else 400
 
     def check(self, host: str) -> None:
         """``RequestRefused`` (400 or 421) unless ``host``, the field's value, is valid and answered for."""
@@ -45,9 +50,19 @@ class HostList:
         if match is None or int(match[2] or 0) > 65535:
             return 400
         name = match[1].lower()
+        if name[0] == "[" and not _is_ipv6(name[1:-1]):
+            return 400
         if self._names is not None:
             return 0 if name in self._names else 421
         return 421 if self._is_loopback_only and not is_loopback(name) else 0
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -30,6 +30,8 @@ __all__ = ["HTTPProtocol"]
 READ_AHEAD: Final = 64 * 1024
 #: Pipelined requests that are answered in one turn of the loop.
 _TURN: Final = 16
+#: Bytes that may wait for a client, answers of one turn apart, before the next request is answered.
+_HIGH_WATER: Final = 64 * 1024
 #: What a refused client may still send, and for how many seconds, until it is cut off: so the answer can reach it.
 _DRAIN_LIMIT: Final = 1024 * 1024
 _DRAIN_TIME: Final = 2.0
@@ -57,6 +59,7 @@ class HTTPProtocol(asyncio.Protocol):
         "_is_eof",
         "_is_lost",
         "_is_reading_paused",
+        "_is_turn_due",
         "_outlet",
         "_phase",
         "_reader",
@@ -86,6 +89,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_lost = False
         self._is_eof = False
         self._is_reading_paused = False
+        self._is_turn_due = False  # more is to be answered when the loop has turned
         self._drained = 0
         # What it waits for, and since when its client takes nothing.
         self._phase = _FIRST
@@ -117,7 +121,7 @@ class HTTPProtocol(asyncio.Protocol):
                 self._transport.abort()
             return
         self._reader.feed(data)
-        if self._phase != _ANSWER:
+        if self._phase != _ANSWER and not self._is_turn_due and not self._outlet.is_paused:
             self._advance()
         elif self._reader.unread > READ_AHEAD and not self._is_reading_paused:
             self._is_reading_paused = True
@@ -130,7 +134,8 @@ class HTTPProtocol(asyncio.Protocol):
         if self._phase == _DRAIN:
             return False
         if self._phase != _ANSWER:
-            self._advance()
+            if not self._is_turn_due:
+                self._advance()
         elif stream is not None and self._outlet.fd >= 0:
             Probe(self._service.loop, self._transport, self._outlet.fd, stream).look()
         return self._outlet.fd >= 0
@@ -141,7 +146,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flow.resume()
-        if self._phase != _ANSWER and self._phase != _DRAIN:
+        if self._phase != _ANSWER and self._phase != _DRAIN and not self._is_turn_due:
             self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -159,7 +164,7 @@ class HTTPProtocol(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """Look at the time, ``now`` in seconds of ``time.monotonic``: who is silent, slow, or due a heartbeat?"""
         outlet, stream = self._outlet, self._exchange.stream
-        if outlet.is_paused:
+        if outlet.is_paused or self._transport.is_closing():
             self._check_progress(now)
         elif stream is not None:
             if outlet.last_sent + self._service.config.heartbeat <= now:
@@ -186,8 +191,12 @@ class HTTPProtocol(asyncio.Protocol):
         reader = self._reader
         answered = 0
         while not (self._outlet.is_paused or self._is_lost or self._transport.is_closing()):
-            if answered == _TURN:
-                self._service.loop.call_soon(self._advance)
+            # The transport says that it is full only when the loop turns.
+            if answered == _TURN or (
+                answered and self._transport.get_write_buffer_size() > _HIGH_WATER
+            ):
+                self._is_turn_due = True
+                self._service.loop.call_soon(self._take_turn)
                 return
             try:
                 request = reader.next_request()
@@ -206,8 +215,14 @@ class HTTPProtocol(asyncio.Protocol):
                     reader.release()
                 return
             self._rest()
-            if reader.is_between and not self._is_eof:
+            if reader.is_between and not (self._is_eof or self._is_reading_paused):
                 return
+
+    def _take_turn(self) -> None:
+        """Go on with what is pipelined, after others have had their turn."""
+        self._is_turn_due = False
+        if not self._is_lost:
+            self._advance()
 
     def _on_answered(self) -> None:
         """An answer that took its time is complete."""
@@ -273,7 +288,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _check_progress(self, now: float) -> None:
         """Cut off a client that has taken nothing of what waits for it in ``send_timeout`` seconds."""
         waiting = self._transport.get_write_buffer_size()
-        if waiting != self._stalled_size:
+        if waiting != self._stalled_size or self._stalled_at == _NEVER:
             self._stalled_size = waiting
             self._stalled_at = now
         elif now - self._stalled_at >= self._service.config.send_timeout:

@@ -19,7 +19,12 @@ from bunpy.http.body import Body, body_of
 from bunpy.http.field_name import field_name
 from bunpy.http.known_heads import KnownHeads
 from bunpy.http.request import Request
-from bunpy.http.request_line import check_method, check_partial_line, method_and_version
+from bunpy.http.request_line import (
+    check_method,
+    check_partial_line,
+    method_and_version,
+    unknown_method,
+)
 
 if TYPE_CHECKING:
     from bunpy.http.host import HostList
@@ -27,17 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["FIELD_LIMIT", "RequestReader"]
 
 FIELD_LIMIT: Final = 256
+#: A body is read in pieces of this size, so that what is pipelined behind a short one is not copied with it.
+_WINDOW: Final = 16 * 1024
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 #: Fields that say more than a handler wants to know: how the body is framed, what becomes of the connection.
-_FRAMING: Final = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "proxy-connection", "transfer-encoding", "upgrade"}
+)
 _ALLOW: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_METHODS: Final = {
-    b"GET": "GET",
-    b"POST": "POST",
-    b"HEAD": "HEAD",
-    b"OPTIONS": "OPTIONS",
-    b"PUT": "PUT",
-}
 
 
 class RequestReader:
@@ -48,6 +50,7 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_at",
         "_body",
         "_body_limit",
         "_data",
@@ -87,6 +90,7 @@ class RequestReader:
         self._known = KnownHeads() if known is None else known
         self._parser: httptools.HttpRequestParser | None = None
         self._data = b""
+        self._at = 0  # where in it the next request begins
         self._fed = 0  # bytes of the present head that the parser has got; 0 before its request line is complete
         self._tail = b""  # the last three of them
         self._body: Body | None = None
@@ -94,7 +98,7 @@ class RequestReader:
         self._refusal: RequestRefused | None = None
         self._headers: dict[str, str] = {}
         self._url = b""
-        self._method = b""
+        self._method = ""
         self._version = "1.1"
         self._fields = 0
         self._is_complete = False
@@ -116,17 +120,20 @@ class RequestReader:
 
     @property
     def method(self) -> str:
-        """The method of the request that came last, as far as it is known."""
-        return self._method.decode("latin-1")
+        """The method of the request that is being read or was given last; empty while it is not known."""
+        return self._method
 
     @property
     def unread(self) -> int:
         """Bytes that have come and belong to no request yet."""
-        return len(self._data)
+        return len(self._data) - self._at
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they come from the peer."""
-        self._data = self._data + data if self._data else data
+        if self._data:
+            data = self._data[self._at :] + data
+            self._at = 0
+        self._data = data
 
     def release(self) -> None:
         """Give the parser's memory back: the connection will be busy for long with an answer."""
@@ -137,77 +144,81 @@ class RequestReader:
         if self._body is not None:
             return self._read_body()
         data = self._data
-        known = self._known.get(data)
-        if known is not None and not self._fed:
-            self._data = b""
-            self.keeps_alive = known.http_version == "1.1"
-            return known.copy()
         if not data:
             return None
         if self._fed:
             return self._read_rest_of_head()
-        if data[0] in b"\r\n":
-            data = self._skip_empty_lines()
-            if not data:
-                return None
-        end = data.find(b"\r\n\r\n") + 4
-        if end > 3:
-            line_end = data.find(b"\n") + 1
-            self._method, self._version = method_and_version(data, line_end, self._line_limit)
-            if end > self._head_limit:
-                self._refuse_head()
-            self._data = data[end:]
-            if self._data:
-                self._parse(data[:end])
-                return self._finish_head()
-            self._parse(data)
-            request = self._finish_head()
-            if self._is_simple and request is not None:
-                self._known.learn(data, request)
-            return request
-        line_end = data.find(b"\n") + 1
-        if not line_end:
-            check_partial_line(data, self._line_limit)
+        known = None if self._at else self._known.get(data)
+        if known is not None:
+            self._data = b""
+            self._method = known.method
+            self.keeps_alive = known.http_version == "1.1"
+            return known.copy()
+        self._method = ""
+        if data[self._at] in b"\r\n" and not self._skip_empty_lines():
             return None
-        self._method, self._version = method_and_version(data, line_end, self._line_limit)
-        return self._read_rest_of_head()
+        at = self._at
+        line_end = data.find(b"\n", at) + 1
+        if not line_end:
+            check_partial_line(data[at:], self._line_limit)
+            return None
+        self._method, self._version = method_and_version(data[at:line_end], self._line_limit)
+        end = data.find(b"\r\n\r\n", at) + 4
+        if end < 4:
+            return self._read_rest_of_head()
+        if end - at > self._head_limit:
+            raise self._head_too_large()
+        whole = self._take(end)
+        self._parse(whole)
+        request = self._finish_head()
+        if self._is_simple and request is not None and whole is data:
+            self._known.learn(data, request)
+        return request
+
+    def _take(self, end: int) -> bytes:
+        """What has come, up to ``end``; the rest is the next request's."""
+        data, at = self._data, self._at
+        if end < len(data):
+            self._at = end
+        else:
+            self._data = b""
+            self._at = 0
+        return data[at:end]
 
     # The head
 
-    def _skip_empty_lines(self) -> bytes:
+    def _skip_empty_lines(self) -> bool:
         """Let at most two empty lines pass before a request (RFC 9112 section 2.2); they stay until it begins."""
-        data = self._data
-        start = 4 if data.startswith(b"\r\n\r\n") else 2 if data.startswith(b"\r\n") else 0
-        rest = data[start:]
-        if rest in (b"", b"\r") and len(data) < 5:
-            return b""
+        start = self._data[self._at : self._at + 5]
+        skipped = 4 if start.startswith(b"\r\n\r\n") else 2 if start.startswith(b"\r\n") else 0
+        rest = start[skipped:]
+        if rest in (b"", b"\r") and len(start) < 5:
+            return False
         if rest[0] in b"\r\n":
             raise RequestRefused(400, "There are stray line ends before the request line")
-        self._data = rest
-        return rest
+        self._at += skipped
+        return True
 
     def _read_rest_of_head(self) -> Request | None:
         """Feed a head that comes in pieces as it comes: what is wrong with it is answered at once."""
-        data, self._data = self._data, b""
-        end = (self._tail + data).find(b"\r\n\r\n")
-        is_complete = end >= 0
-        if is_complete:
-            end += 4 - len(self._tail)
-            self._data = data[end:]
-            data = data[:end]
-        if self._fed + len(data) > self._head_limit:
-            self._refuse_head()
-        self._parse(data)
+        data, at = self._data, self._at
+        seam = (self._tail + data[at : at + 3]).find(b"\r\n\r\n") if self._tail else -1
+        end = at + seam + 4 - len(self._tail) if seam >= 0 else data.find(b"\r\n\r\n", at) + 4
+        is_complete = seam >= 0 or end > 3
+        piece = self._take(end if is_complete else len(data))
+        if self._fed + len(piece) > self._head_limit:
+            raise self._head_too_large()
+        self._parse(piece)
         if not is_complete:
-            self._fed += len(data)
-            self._tail = (self._tail + data)[-3:]
+            self._fed += len(piece)
+            self._tail = (self._tail + piece)[-3:]
             return None
         self._fed = 0
         self._tail = b""
         return self._finish_head()
 
-    def _refuse_head(self) -> None:
-        raise RequestRefused(431, f"The head is over the limit of {self._head_limit} bytes")
+    def _head_too_large(self) -> RequestRefused:
+        return RequestRefused(431, f"The head is over the limit of {self._head_limit} bytes")
 
     def _parse(self, data: bytes) -> None:
         parser = self._parser
@@ -227,7 +238,7 @@ class RequestReader:
             if self._fed:
                 raise RequestRefused(400, "The head is malformed (RFC 9112)") from exc
             check_method(data)  # 400 unless it is one, only unknown
-            raise RequestRefused(501, "This server does not know the request's method") from exc
+            raise unknown_method() from exc
         except httptools.HttpParserError as exc:
             raise RequestRefused(400, f"The head is malformed: {exc} (RFC 9112)") from exc
         if self._refusal is not None:
@@ -264,7 +275,7 @@ class RequestReader:
         if not self._is_complete:
             raise RequestRefused(400, "The head is malformed (RFC 9112)")
         headers = self._headers
-        method = _METHODS.get(self._method) or self._method.decode("ascii")
+        method = self._method
         if method in ("CONNECT", "TRACE"):
             raise RequestRefused(405, f"{method} is not for this server", {"Allow": _ALLOW})
         url = self._url.decode("ascii")
@@ -281,6 +292,9 @@ class RequestReader:
         request = Request(method, url, headers, b"", None, self._version)
         if self._is_simple:
             return request
+        self._parser = (
+            None  # its opinion of a body, an upgrade or the connection's end is not asked for
+        )
         if "connection" in headers:
             options = [option.strip().lower() for option in headers["connection"].split(",")]
             self.keeps_alive = "close" not in options and (is_current or "keep-alive" in options)
@@ -289,7 +303,6 @@ class RequestReader:
         if self._body is None:
             return request
         self._request = request
-        self._parser = None
         return self._read_body()
 
     def _origin_form(self, url: str, method: str, headers: dict[str, str]) -> str:
@@ -319,17 +332,24 @@ class RequestReader:
         self.wants_continue = self._body is not None and not self._data
 
     def _read_body(self) -> Request | None:
-        body, request, data = self._body, self._request, self._data
+        body, request = self._body, self._request
         assert body is not None
         assert request is not None
-        self._data = b""
-        if not data:
-            return None
-        rest = body.feed(data)
-        if rest is None:
-            return None
-        self._data = rest
-        self._body = self._request = None
-        self.wants_continue = False
-        request.body = body.content()
-        return request
+        while self._data:
+            piece = self._take(min(self._at + _WINDOW, len(self._data)))
+            rest = body.feed(piece)
+            if rest is not None:
+                if rest:
+                    self._push_back(rest)
+                self._body = self._request = None
+                self.wants_continue = False
+                request.body = body.content()
+                return request
+        return None
+
+    def _push_back(self, rest: bytes) -> None:
+        """The body ended before its piece did."""
+        if self._data:
+            self._at -= len(rest)
+        else:
+            self._data = rest

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NoReturn
 from urllib.parse import parse_qs, unquote
 
 from bunpy.errors import HTTPError, InvalidBody
 
 __all__ = ["Request"]
+
+
+#: Codecs of Python's that no sender of text means; some take quadratic time.
+_NO_CHARSETS: Final = frozenset(
+    {
+        "idna",
+        "mbcs",
+        "oem",
+        "palmos",
+        "punycode",
+        "raw-unicode-escape",
+        "undefined",
+        "unicode-escape",
+    }
+)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 class Request:
@@ -94,14 +114,16 @@ class Request:
             if name.strip().lower() == "charset":
                 charset = value.strip().strip('"') or charset
         try:
+            if codecs.lookup(charset).name in _NO_CHARSETS:
+                raise LookupError(f"{charset} is a codec, but no charset")
             return self.body.decode(charset)
-        except (LookupError, UnicodeDecodeError) as exc:
+        except (LookupError, UnicodeError) as exc:
             raise InvalidBody(f"The body is not text in {charset}: {exc}") from exc
 
     def json(self) -> Any:
         """The body as JSON (RFC 8259). ``InvalidBody``, a ValueError, if it is not: let through, it answers 400."""
         try:
-            return json.loads(self.body)
+            return json.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
             raise InvalidBody(f"The body is not JSON: {exc}") from exc
 

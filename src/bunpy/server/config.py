@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -68,12 +69,9 @@ class Config:
             if not _is_number(value) or not value >= 0:
                 raise ConfigError(f"{name} is {value!r}: it is a number of seconds, 0 or more")
         if self.allowed_hosts is not None:
-            hosts = self.allowed_hosts
-            if isinstance(hosts, str) or not all(isinstance(host, str) for host in hosts):
-                raise ConfigError(
-                    f"allowed_hosts is {hosts!r}: it is a list of host names, as ['example.org']"
-                )
-            object.__setattr__(self, "allowed_hosts", tuple(host.lower() for host in hosts))
+            object.__setattr__(self, "allowed_hosts", _host_names(self.allowed_hosts))
+        if not isinstance(self.quiet, bool):
+            raise ConfigError(f"quiet is {self.quiet!r}: it is True or False")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Config:
@@ -95,6 +93,19 @@ class Config:
             self.heartbeat,
         )
         return min(0.5, max(0.02, shortest / 4))
+
+
+def _host_names(hosts: object) -> tuple[str, ...]:
+    names = (
+        tuple(hosts)
+        if isinstance(hosts, Iterable) and not isinstance(hosts, (str, bytes))
+        else None
+    )
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"allowed_hosts is {hosts!r}: it is a list of host names, as ['example.org']"
+        )
+    return tuple(name.lower() for name in names)
 
 
 def _is_number(value: object) -> bool:

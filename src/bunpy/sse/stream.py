@@ -93,14 +93,11 @@ class Stream:
                     self._outlet.flush(self._buffer, last=True)
                 else:
                     self._outlet.flush(self._buffer)
-            except asyncio.CancelledError as exc:
-                # If nobody cancelled the stream, the source did that to itself.
+            except BaseException as exc:  # whatever it is, it ends this stream and not the loop
                 if self.reason is None:
-                    self._fail(exc)
-            except (Exception, SystemExit) as exc:
-                if self.reason is None:
-                    self._fail(exc)
-                else:
+                    self.reason = "error"
+                    self.error = exc
+                elif not isinstance(exc, asyncio.CancelledError):
                     _log.error("%s: the generator failed to end", self.name, exc_info=exc)
         if self.reason == "shutdown":
             self._say_goodbye()
@@ -121,10 +118,6 @@ class Stream:
         if self._task is not None:
             self._start_timer(CLOSE_TIMEOUT, self._give_up)
             self._task.cancel()
-
-    def _fail(self, exc: BaseException) -> None:
-        self.reason = "error"
-        self.error = exc
 
     def _say_goodbye(self) -> None:
         """End the response cleanly, and let the clients of a server that stops not all come back at once."""
@@ -160,7 +153,7 @@ class Stream:
             await close()
         except asyncio.CancelledError:
             pass  # by _give_up, which has said so
-        except (Exception, SystemExit) as exc:
+        except BaseException as exc:
             _log.error("%s: the generator failed to close", self.name, exc_info=exc)
 
     def _give_up(self) -> None:

@@ -1,0 +1,217 @@
+"""The options of serve: what each can be and cannot, and what is said of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import pytest
+
+from bunpy.errors import ConfigError
+from bunpy.server.config import Config
+
+DEFAULTS: dict[str, Any] = {
+    "request_line_limit": 16 * 1024,
+    "head_limit": 64 * 1024,
+    "body_limit": 10 * 1024 * 1024,
+    "head_timeout": 10.0,
+    "body_timeout": 30.0,
+    "keep_alive_timeout": 60.0,
+    "send_timeout": 30.0,
+    "heartbeat": 15.0,
+    "head_delay": 0.05,
+    "grace": 10.0,
+    "allowed_hosts": None,
+    "backlog": 4096,
+    "quiet": False,
+}
+#: Counts, by the least that each may be.
+COUNTS = {"request_line_limit": 1, "head_limit": 1, "body_limit": 0, "backlog": 1}
+TIMES = ["head_timeout", "body_timeout", "keep_alive_timeout", "send_timeout", "heartbeat"]
+TIMES_FROM_0 = ["head_delay", "grace"]
+
+
+def test_the_defaults_are_those_of_the_page() -> None:
+    assert dataclasses.asdict(Config()) == DEFAULTS
+    assert Config.of({}) == Config()
+
+
+def test_every_option_is_tested_here() -> None:
+    assert {*COUNTS, *TIMES, *TIMES_FROM_0, "allowed_hosts", "quiet"} == {*DEFAULTS}
+    assert {*DEFAULTS} == {field.name for field in dataclasses.fields(Config)}
+
+
+def test_a_configuration_is_not_changed_afterwards() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().grace = 1.0  # type: ignore[misc]
+
+
+def test_options_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        Config(1024)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name, least in COUNTS.items()
+            for value in (least, least + 1, 123, 2**40)
+        ),
+        *((name, value) for name in TIMES for value in (1, 0.001, 0.5, 3600, 1e9, math.inf)),
+        *((name, value) for name in TIMES_FROM_0 for value in (0, 0.0, 0.001, 1, 3600, math.inf)),
+        ("quiet", True),
+        ("quiet", False),
+    ],
+)
+def test_a_value_that_an_option_can_have(name: str, value: Any) -> None:
+    assert getattr(Config.of({name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "value"),
+    [
+        (name, least, value)
+        for name, least in COUNTS.items()
+        for value in (
+            least - 1,
+            -1,
+            -(2**40),
+            1.0,
+            1.5,
+            math.inf,
+            math.nan,
+            True,
+            False,
+            "1",
+            "1k",
+            b"1",
+            None,
+            [1],
+        )
+    ],
+)
+def test_a_value_that_a_count_cannot_have(name: str, least: int, value: Any) -> None:
+    message = f"{name} is {value!r}: it is an int, {least} or more"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize(
+    "value",
+    [0, 0.0, -0.0, -1, -0.001, -math.inf, math.nan, True, False, "10", "10s", b"1", None, [1], 1j],
+)
+def test_a_value_that_a_time_cannot_have(name: str, value: Any) -> None:
+    message = f"{name} is {value!r}: it is a number of seconds, more than 0"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize("name", TIMES_FROM_0)
+@pytest.mark.parametrize(
+    "value", [-1, -0.001, -math.inf, math.nan, True, False, "10", b"1", None, [1], 1j]
+)
+def test_a_value_that_a_time_from_0_cannot_have(name: str, value: Any) -> None:
+    message = f"{name} is {value!r}: it is a number of seconds, 0 or more"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize("value", ["no", None])
+def test_quiet_is_true_or_false(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^quiet is "):
+        Config.of({"quiet": value})
+
+
+# Hosts
+
+
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        (None, None),
+        ([], ()),
+        (["a.example"], ("a.example",)),
+        (("A.Example", "[::1]"), ("a.example", "[::1]")),
+        ({"a": 1}, ("a",)),
+        (frozenset({"a"}), ("a",)),
+    ],
+)
+def test_allowed_hosts(value: Any, hosts: tuple[str, ...] | None) -> None:
+    assert Config.of({"allowed_hosts": value}).allowed_hosts == hosts
+
+
+def test_allowed_hosts_from_an_iterator() -> None:
+    """Looked through once to be checked, they must not be gone when they are kept: that would allow none."""
+    assert Config.of({"allowed_hosts": iter(["a", "B"])}).allowed_hosts == ("a", "b")
+
+
+def test_allowed_hosts_are_kept_as_they_were_given() -> None:
+    names = ["a"]
+    config = Config.of({"allowed_hosts": names})
+    names.append("b")
+    assert config.allowed_hosts == ("a",)
+
+
+@pytest.mark.parametrize(
+    "value", ["a.example", "", [1], ["a", None], [b"a"], b"a", {1: "a"}, [["a"]]]
+)
+def test_allowed_hosts_that_are_none(value: Any) -> None:
+    message = f"allowed_hosts is {value!r}: it is a list of host names, as ['example.org']"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({"allowed_hosts": value})
+
+
+@pytest.mark.parametrize("value", [1, True])
+def test_allowed_hosts_that_are_no_list(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^allowed_hosts is .*: it is a list of host names"):
+        Config.of({"allowed_hosts": value})
+
+
+# Options that there are not
+
+
+@pytest.mark.parametrize(
+    "name", ["porrt", "Quiet", "", "timeout", "__post_init__", "tick", "of", "a b"]
+)
+def test_an_unknown_option(name: str) -> None:
+    known = ", ".join(sorted(DEFAULTS))
+    with pytest.raises(
+        ConfigError, match=f"^{re.escape(f'serve has no option {name}; it has {known}')}$"
+    ):
+        Config.of({"quiet": True, name: 1})
+
+
+def test_a_wrong_value_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="backlog"):
+        Config(backlog=0)
+
+
+# The tick
+
+
+@pytest.mark.parametrize(
+    ("options", "tick"),
+    [
+        ({}, 0.5),
+        ({"heartbeat": 2.0}, 0.5),
+        ({"heartbeat": 1.0}, 0.25),
+        ({"head_timeout": 0.4}, 0.1),
+        ({"body_timeout": 0.4}, 0.1),
+        ({"keep_alive_timeout": 0.4}, 0.1),
+        ({"send_timeout": 0.4}, 0.1),
+        ({"heartbeat": 0.4, "send_timeout": 0.2}, 0.05),
+        ({"heartbeat": 0.08}, 0.02),
+        ({"heartbeat": 0.001}, 0.02),
+        (dict.fromkeys(TIMES, math.inf), 0.5),
+        ({"head_delay": 0.001, "grace": 0.001}, 0.5),
+    ],
+)
+def test_the_tick_is_a_quarter_of_the_shortest_time_within_bounds(
+    options: dict[str, float], tick: float
+) -> None:
+    assert Config.of(options).tick == pytest.approx(tick)
