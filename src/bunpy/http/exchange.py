@@ -6,7 +6,6 @@ A connection has one of these, and it has one request at a time.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from asyncio import Task, Transport
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
@@ -90,7 +89,7 @@ class Exchange:
         """
         self._request = request
         self._keeps_alive = keeps_alive
-        context = contextvars.copy_context()
+        context = self._service.context.copy()
         try:
             result = context.run(self._service.handler, request)
         except BaseException as exc:
@@ -99,7 +98,7 @@ class Exchange:
         if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
             self._task = context.run(self._service.loop.create_task, self._answer_later(result))
             return False
-        self._give(result)
+        context.run(self._give, result)
         if self.stream is None:
             return True
         self._task = context.run(self._service.loop.create_task, self._run(self.stream))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class Service:
     __slots__ = (
         "config",
         "connections",
+        "context",
         "date",
         "events",
         "handler",
@@ -49,6 +51,8 @@ class Service:
         self.config = config
         self.loop = loop
         self.hosts = hosts
+        #: What each request's context is a copy of, so that none sees another's variables.
+        self.context = contextvars.copy_context()
         self.known_heads = KnownHeads()
         self.connections: set[HTTPProtocol] = set()
         #: Called when the last connection has gone, once the server is stopping.
