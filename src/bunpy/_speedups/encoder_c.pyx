@@ -110,7 +110,8 @@ cdef class EventBuffer(ByteBuffer):
             self.used = self.written
             return 1
         while count < PyList_GET_SIZE(item):  # asked each time: an event may change the list it is in
-            add_event(self, <object>PyList_GET_ITEM(item, count))
+            event = <object>PyList_GET_ITEM(item, count)  # and drop itself from it: this reference keeps it
+            add_event(self, event)
             count += 1
         self.used = self.written
         return count
@@ -123,7 +124,7 @@ cdef class BytesBuffer(ByteBuffer):
         if isinstance(item, str):
             item = piece_bytes(item)
         elif isinstance(item, (bytearray, memoryview)):
-            item = bytes(item)
+            item = memoryview(item).tobytes()
         elif not isinstance(item, bytes):
             refuse_piece(item)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(item)

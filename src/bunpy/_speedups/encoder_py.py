@@ -28,20 +28,26 @@ _ABSENT: Final = object()
 _get = dict.get  # of dict itself: what a subclass makes of its keys is not what is framed
 
 
-def encode(event: object) -> bytes:
+def _is(value: object, kind: type | tuple[type, ...]) -> bool:
+    """Whether ``value`` is of that type or a subclass, by its type alone; ``isinstance`` also asks the value."""
+    return issubclass(type(value), kind)
+
+
+def encode(event: Any) -> bytes:
     """One event as the bytes of an event stream (WHATWG HTML 9.2.6).
 
     ``event`` is a dict with any of ``data``, ``event``, ``id``, ``retry`` and ``comment``, where ``data`` may be
     missing only if ``event`` is too; or a str, which is its data. ``None`` stands for a field that is not there,
     but for ``data``, where it is JSON's null. Raises ``InvalidEvent`` for anything else.
     """
-    if isinstance(event, str):
+    if _is(event, str):
         return _lines("data", event) + b"\n"
-    if not isinstance(event, dict):
+    if not _is(event, dict):
         refuse_event(event)
-    comment, name, identity, retry, data = [_get(event, key, _ABSENT) for key in _KEYS]
-    if len(event) != 5 - [comment, name, identity, retry, data].count(_ABSENT):
+    values = [_get(event, key, _ABSENT) for key in _KEYS]
+    if dict.__len__(event) != sum(value is not _ABSENT for value in values):
         refuse_keys(event)
+    comment, name, identity, retry, data = values
     out = b""
     if comment is not _ABSENT and comment is not None:
         out += _lines("comment", comment)
@@ -50,30 +56,29 @@ def encode(event: object) -> bytes:
             refuse_keys(event)
         out += _line("event", name)
     if identity is not _ABSENT and identity is not None:
-        out += _line("id", identity if isinstance(identity, str) else id_text(identity))
+        out += _line("id", identity if _is(identity, str) else id_text(identity))
     if retry is not _ABSENT and retry is not None:
         out += b"retry: %s\n" % retry_text(retry).encode()
     if data is not _ABSENT:
-        out += _lines("data", data if isinstance(data, str) else data_text(data))
+        out += _lines("data", data if _is(data, str) else data_text(data))
     if not out:
         refuse_keys(event)
     return out + b"\n"
 
 
-def _line(name: str, text: str) -> bytes:
+def _line(name: str, text: Any) -> bytes:
     """A field that is one line; ``id`` may have no NUL either (WHATWG HTML 9.2.6: it would be ignored)."""
-    if not isinstance(text, str):
+    if not _is(text, str):
         refuse_value(name, text)
-    if str.__contains__(text, "\n") or str.__contains__(text, "\r"):
+    encoded = _utf8(name, text)
+    if b"\n" in encoded or b"\r" in encoded or (name == "id" and b"\0" in encoded):
         refuse_value(name, text)
-    if name == "id" and str.__contains__(text, "\0"):
-        refuse_value(name, text)
-    return b"%s: %s\n" % (name.encode(), _utf8(name, text))
+    return b"%s: %s\n" % (name.encode(), encoded)
 
 
-def _lines(name: str, text: str) -> bytes:
+def _lines(name: str, text: Any) -> bytes:
     """A field that takes as many lines as its text has."""
-    if not isinstance(text, str):
+    if not _is(text, str):
         refuse_value(name, text)
     mark = b": " if name == "comment" else b"data: "
     encoded = _utf8(name, text)
@@ -113,9 +118,10 @@ class EventBuffer:
             if type(data) is str and data.isascii() and "\n" not in data and "\r" not in data:
                 self._bytes += f"data: {data}\n\n".encode()
                 return 1
-        if isinstance(item, list):
-            self._bytes += b"".join([encode(event) for event in item])
-            return len(item)
+        if _is(item, list):
+            frames = [encode(event) for event in list.__iter__(item)]
+            self._bytes += b"".join(frames)
+            return len(frames)
         self._bytes += encode(item)
         return 1
 
@@ -133,9 +139,9 @@ class BytesBuffer(EventBuffer):
 
     def append(self, item: Any) -> int:
         """Add a str (as UTF-8) or a bytes-like piece; gives 1. ``InvalidResponse`` leaves the buffer as it was."""
-        if isinstance(item, str):
+        if _is(item, str):
             item = piece_bytes(item)
-        elif not isinstance(item, (bytes, bytearray, memoryview)):
+        elif not _is(item, (bytes, bytearray, memoryview)):
             refuse_piece(item)
-        self._bytes += bytes(item)
+        self._bytes += memoryview(item).tobytes()
         return 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import NoReturn, TypeGuard
 
 from bunpy.errors import InvalidEvent, InvalidResponse
 
@@ -29,7 +29,10 @@ _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 
 
 def data_text(data: object) -> str:
-    """``data`` that is not a str as compact JSON; ``InvalidEvent`` where JSON has no word for it."""
+    """``data`` that is not a str as compact JSON; ``InvalidEvent`` where JSON has no word for it.
+
+    Whatever else a value's own methods raise comes out as it is.
+    """
     try:
         return _dumps(data)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -41,16 +44,20 @@ def data_text(data: object) -> str:
 
 def id_text(value: object) -> str:
     """An ``id`` that is not a str: an int is written in decimal, anything else refused."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if _is_int(value):
         return _decimal("id", value)
     raise InvalidEvent(f"id is {_shown(value)}: an event's id is a str or an int")
 
 
 def retry_text(value: object) -> str:
     """``retry`` in decimal: the reconnection time in milliseconds, an int that is not negative."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if _is_int(value) and int.__ge__(value, 0):
         return _decimal("retry", value)
     raise InvalidEvent(f"retry is {_shown(value)}: it is an int of milliseconds, 0 or more")
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return issubclass(type(value), int) and type(value) is not bool
 
 
 def _decimal(name: str, value: int) -> str:
@@ -62,7 +69,7 @@ def _decimal(name: str, value: int) -> str:
 
 def refuse_value(name: str, value: object) -> NoReturn:
     """A field that must be one line of text and is not."""
-    if not isinstance(value, str):
+    if not issubclass(type(value), str):
         raise InvalidEvent(f"{name} is {_shown(value)}: it is a str")
     what = "NUL, CR or LF" if name == "id" else "CR or LF"
     raise InvalidEvent(
@@ -80,7 +87,7 @@ def refuse_surrogate(name: str, value: str, exc: UnicodeEncodeError) -> NoReturn
 
 def refuse_keys(event: Mapping[object, object]) -> NoReturn:
     """A dict that is no event: a key too many, or nothing to send."""
-    unknown = [key for key in event if not isinstance(key, str) or key not in KEYS]
+    unknown = [key for key in event if not issubclass(type(key), str) or key not in KEYS]
     if unknown:
         raise InvalidEvent(
             f"an event has no field {_shown(unknown[0])}: the keys are {', '.join(KEYS)}"

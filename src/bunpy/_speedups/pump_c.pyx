@@ -12,7 +12,9 @@ from cpython.ref cimport PyObject
 from bunpy._speedups.encoder_c cimport ByteBuffer
 from bunpy._speedups.outlet_c cimport Outlet, clock
 
-from bunpy._speedups.pump_py import yield_once
+import inspect
+
+from bunpy._speedups.pump_py import awaited, yield_once
 from bunpy.errors import InvalidEvent, InvalidResponse
 
 cdef extern from "Python.h":
@@ -170,7 +172,7 @@ cdef class Pump:
                     item = bunpy_own(bunpy_boxed(given))
                 else:
                     if self.step is None:
-                        self.step = self.next_step()
+                        self.step = self.steppable(bunpy_anext(self.source))
                     if PyIter_Send(<PyObject*>self.step, <PyObject*>None, &given) == PYGEN_NEXT:
                         return self.suspend(bunpy_own(given))
                     item = bunpy_own(given)
@@ -183,8 +185,12 @@ cdef class Pump:
                     throw = getattr(self.source, "athrow", None)
                     if throw is None:
                         raise
-                    self.step = throw(exc)
+                    self.step = self.steppable(throw(exc))
+                    if clock() > turn:
+                        return self.take_turn()
                     continue
+                except (StopIteration, StopAsyncIteration) as exc:  # the data's own methods did that
+                    raise RuntimeError(f"the data of an event raised {type(exc).__name__}") from exc
                 now = clock()
                 if self.is_fresh or now - began > STEP_TIME or self.buf.used >= FLUSH_SIZE:
                     self.outlet.flush_buffer(self.buf, False)
@@ -196,8 +202,7 @@ cdef class Pump:
                         break
                     now = clock()
                 if now > turn:
-                    self.outlet.flush_buffer(self.buf, False)
-                    return None
+                    return self.take_turn()
                 began = now
         except StopAsyncIteration:
             self.step = None
@@ -215,11 +220,16 @@ cdef class Pump:
         self.is_fresh = True
         return yielded
 
-    cdef object next_step(self):
-        step = bunpy_anext(self.source)
+    cdef object take_turn(self):
+        """Let the loop turn: what a bare ``yield`` means to a task."""
+        self.outlet.flush_buffer(self.buf, False)
+        self.is_fresh = True
+        return None
+
+    cdef object steppable(self, object step):
+        """What ``__anext__`` or ``athrow`` returned, as something that ``PyIter_Send`` steps as ``await`` would."""
         if self.is_async_generator or PyCoro_CheckExact(step):
             return step
-        try:
-            return step.__await__()
-        except AttributeError:
-            raise TypeError(f"__anext__ gave {step!r}, which cannot be awaited") from None
+        if not inspect.isawaitable(step):
+            raise TypeError(f"__anext__ gave {step!r}, which cannot be awaited")
+        return awaited(step)

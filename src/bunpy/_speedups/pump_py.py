@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from bunpy.errors import InvalidEvent, InvalidResponse
@@ -46,6 +46,7 @@ class Pump:
     __slots__ = (
         "_buffer",
         "_is_fresh",
+        "_is_over",
         "_outlet",
         "_source",
         "_steps",
@@ -59,28 +60,31 @@ class Pump:
         self._buffer = buffer
         self._outlet = outlet
         self._is_fresh = True
+        self._is_over = False
         self._turn = 0.0
-        self._steps: Coroutine[Any, None, None] | None = self._run()
+        self._steps: Coroutine[Any, None, None] | None = None
         #: How many events it has moved.
         self.events = 0
         #: Set to end the pump at the next event, whatever the source makes of its cancellation.
         self.is_stopped = False
 
     def __await__(self) -> Generator[Any, Any, bool]:
-        steps = self._steps
-        if steps is None:
+        if self._is_over:
             return False
-        self._turn = time.monotonic() + TURN_TIME
+        if self._steps is None:
+            self._steps = self._run()
+        steps = self._steps
         resume: Any = steps.send
         value: Any = None
         while True:
+            self._turn = time.monotonic() + TURN_TIME
             try:
                 yielded = resume(value)
             except StopIteration:
-                self._steps = None
+                self._is_over = True
                 return False
             except BaseException:
-                self._steps = None
+                self._is_over = True
                 self._outlet.flush(self._buffer)
                 raise
             if yielded is _PAUSED:
@@ -91,23 +95,23 @@ class Pump:
                 value = yield yielded
                 resume = steps.send
             except GeneratorExit:
-                steps.close()
+                self.close()
                 raise
             except BaseException as exc:
                 value = exc
                 resume = steps.throw
-            self._turn = time.monotonic() + TURN_TIME
 
     def close(self) -> None:
-        """Forget a source that was never stepped."""
+        """Step the source no more; a step that waits is closed."""
+        self._is_over = True
         if self._steps is not None:
             self._steps.close()
-            self._steps = None
 
     async def _run(self) -> None:
         source, append, outlet = self._source, self._buffer.append, self._outlet
+        steps = source if isinstance(source, types.AsyncGeneratorType) else _Steps(source)
         began = time.monotonic()
-        async for item in source:
+        async for item in steps:
             while True:
                 try:
                     self.events += append(item)
@@ -116,10 +120,13 @@ class Pump:
                     throw = getattr(source, "athrow", None)
                     if throw is None:
                         raise
-                    try:
-                        item = await throw(exc)
-                    except StopAsyncIteration:
-                        return
+                    refused = exc
+                if time.monotonic() > self._turn:
+                    await _suspend(None)
+                try:
+                    item = await throw(refused)
+                except StopAsyncIteration:
+                    return
             now = time.monotonic()
             if self._is_fresh or now - began > STEP_TIME or len(self._buffer) >= FLUSH_SIZE:
                 outlet.flush(self._buffer)
@@ -130,16 +137,35 @@ class Pump:
                     await _suspend(_PAUSED)
                 now = time.monotonic()
             if now > self._turn:
-                outlet.flush(self._buffer)
                 await _suspend(None)
                 now = time.monotonic()
             began = now
+
+
+class _Steps:
+    """An async iterator that is only stepped: it need not be iterable itself."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: AsyncIterator[Any]) -> None:
+        self._source = source
+
+    def __aiter__(self) -> _Steps:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        return anext(self._source)
 
 
 @types.coroutine
 def _suspend(value: object) -> Generator[object, None, None]:
     """Hand ``value`` to whoever steps the coroutine."""
     yield value
+
+
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    """Whatever may be awaited as a coroutine, which ``pump_c`` can step."""
+    return await awaitable
 
 
 async def yield_once(value: object) -> AsyncGenerator[object, None]:
