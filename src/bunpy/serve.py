@@ -73,12 +73,17 @@ def serve(
     except RuntimeError:
         is_in_loop = False
     caller = sys._getframe(1)
-    if not config.quiet:
-        _log.info("serving on %s (%s)", server.url, IMPLEMENTATION)
+
+    def announce() -> None:
+        if not config.quiet:
+            _log.info("serving on %s (%s)", server.url, IMPLEMENTATION)
+
     if is_in_loop:
         live_in_loop(server)
+        announce()
     elif block or must_block(caller):
-        live_here(server)
+        live_here(server, announce)
     else:
         live_in_thread(server, caller)
+        announce()
     return server

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from bunpy.errors import HTTPError
 from bunpy.http.answer import connection_after, error_response, plain_answer, stream_head
-from bunpy.http.hangup import reset
+from bunpy.http.hangup import Probe, reset
 from bunpy.http.response import Content, Response, response_from
 from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS
 from bunpy.sse.response import SSEResponse
@@ -44,6 +44,7 @@ class Exchange:
 
     __slots__ = (
         "_after",
+        "_doubt",
         "_flow",
         "_is_lost",
         "_keeps_alive",
@@ -70,6 +71,7 @@ class Exchange:
         self._flow = flow
         self._on_answered = on_answered
         self._is_lost = False
+        self._doubt: bool | None = None
         self._request: Request | None = None
         self._keeps_alive = True
         self._after = KEEP
@@ -111,6 +113,13 @@ class Exchange:
             self.stream.end("client")
         elif self._task is not None:
             self._task.cancel()
+
+    def doubt(self, has_fin: bool) -> None:
+        """The client may have gone, which reading will not tell: have a look, now or when a stream begins."""
+        self._doubt = has_fin
+        if self.stream is not None and self._outlet.fd >= 0:
+            loop = self._service.loop
+            Probe(loop, self._transport, self._outlet.fd, self.stream, has_fin).look()
 
     async def _answer_later(self, result: Awaitable[Any]) -> None:
         """Await an async handler, and stream in its task."""
@@ -211,6 +220,8 @@ class Exchange:
             outlet.is_chunked = request.http_version == "1.1"
             if service.is_stopping:
                 stream.end("shutdown")
+            elif self._doubt is not None:
+                self.doubt(self._doubt)
 
     def _end(self, stream: Stream) -> None:
         """The stream is over and its source closed: end the response as the reason says."""

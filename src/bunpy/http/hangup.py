@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from bunpy.sse.stream import Stream
 
-__all__ = ["Probe", "is_hung_up", "reset"]
+__all__ = ["Probe", "is_hung_up", "reset", "untaken"]
 
-#: Seconds between looks at a peer that has sent its FIN.
+#: Seconds between looks at a peer that has sent its FIN, and at one that may have behind what is not read yet.
 _DELAYS: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 2.0)
+_FIN_DELAY: Final = 0.1
 
 
 class Probe:
@@ -23,26 +24,38 @@ class Probe:
 
     TCP gives the same sign for both. But the first answers a comment with RST, and then the kernel knows; the
     second goes on with its stream. A transport does not read after a FIN, so without this a silent stream to
-    nobody would go on until its next two events.
+    nobody would go on until its next two events. ``has_fin`` is False for a peer of which nothing is read for
+    now, because it has sent more than is kept: its FIN is looked for first.
     """
 
-    __slots__ = ("_fd", "_looks", "_loop", "_stream", "_transport")
+    __slots__ = ("_fd", "_has_fin", "_looks", "_loop", "_stream", "_transport")
 
     def __init__(
-        self, loop: AbstractEventLoop, transport: Transport, fd: int, stream: Stream
+        self,
+        loop: AbstractEventLoop,
+        transport: Transport,
+        fd: int,
+        stream: Stream,
+        has_fin: bool,
     ) -> None:
         self._loop = loop
         self._transport = transport
         self._fd = fd
         self._stream = stream
+        self._has_fin = has_fin
         self._looks = 0
 
     def look(self) -> None:
         """Look now, and again later as long as the stream runs."""
         if self._stream.reason is not None or self._transport.is_closing():
             return
-        if is_hung_up(self._fd):
+        events = _poll(self._fd)
+        if events & _GONE:
             self._transport.abort()
+            return
+        self._has_fin = self._has_fin or bool(events & _FIN)
+        if not self._has_fin:
+            self._loop.call_later(_FIN_DELAY, self.look)
             return
         self._stream.comment()
         if self._looks < len(_DELAYS):
@@ -51,19 +64,40 @@ class Probe:
 
 
 if sys.platform == "win32":
+    _GONE: Final = 0
+    _FIN: Final = 0
 
-    def is_hung_up(fd: int) -> bool:
+    def _poll(fd: int) -> int:
         """Windows has no poll; there a write that fails tells."""
-        return False
+        return 0
+
+    def untaken(fd: int) -> int:
+        """Unknown there."""
+        return 0
 
 else:
+    import fcntl
+    import termios
 
-    def is_hung_up(fd: int) -> bool:
-        """Whether the connection on the descriptor is gone in both directions, or broken."""
+    _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    _FIN = getattr(select, "POLLRDHUP", 0)
+
+    def _poll(fd: int) -> int:
         poll = select.poll()
-        poll.register(fd, 0)
-        gone = select.POLLERR | select.POLLHUP | select.POLLNVAL
-        return any(event & gone for _, event in poll.poll(0))
+        poll.register(fd, _FIN)
+        return sum(events for _, events in poll.poll(0))
+
+    def untaken(fd: int) -> int:
+        """How many bytes the kernel holds of what was sent, because the peer has not taken them; 0 if unknown."""
+        try:
+            return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
+
+
+def is_hung_up(fd: int) -> bool:
+    """Whether the connection on the descriptor is gone in both directions, or broken."""
+    return bool(_poll(fd) & _GONE)
 
 
 def reset(transport: Transport) -> None:

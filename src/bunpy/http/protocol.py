@@ -17,7 +17,7 @@ from bunpy.errors import RequestRefused
 from bunpy.http.answer import error_response, plain_answer
 from bunpy.http.exchange import Exchange
 from bunpy.http.flow import Flow
-from bunpy.http.hangup import Probe, reset
+from bunpy.http.hangup import reset, untaken
 from bunpy.http.reader import RequestReader
 from bunpy.http.wire import CLOSE, CONTINUE, NO_FIELDS
 
@@ -126,18 +126,16 @@ class HTTPProtocol(asyncio.Protocol):
         elif self._reader.unread > READ_AHEAD and not self._is_reading_paused:
             self._is_reading_paused = True
             self._transport.pause_reading()
+            self._exchange.doubt(has_fin=False)
 
     def eof_received(self) -> bool:
         """The peer has sent its last (FIN): what it asked for is answered, and a stream goes on until it has gone."""
         self._is_eof = True
-        stream = self._exchange.stream
         if self._phase == _DRAIN:
             return False
-        if self._phase != _ANSWER:
-            if not self._is_turn_due:
-                self._advance()
-        elif stream is not None and self._outlet.fd >= 0:
-            Probe(self._service.loop, self._transport, self._outlet.fd, stream).look()
+        if self._phase != _ANSWER and not self._is_turn_due:
+            self._advance()
+        self._exchange.doubt(has_fin=True)
         return self._outlet.fd >= 0
 
     def pause_writing(self) -> None:
@@ -288,6 +286,8 @@ class HTTPProtocol(asyncio.Protocol):
     def _check_progress(self, now: float) -> None:
         """Cut off a client that has taken nothing of what waits for it in ``send_timeout`` seconds."""
         waiting = self._transport.get_write_buffer_size()
+        if self._outlet.fd >= 0:
+            waiting += untaken(self._outlet.fd)
         if waiting != self._stalled_size or self._stalled_at == _NEVER:
             self._stalled_size = waiting
             self._stalled_at = now

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401 -- its own hook at exit must be registered before ours
 import dis
 import inspect
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -63,39 +64,67 @@ def live_in_loop(server: Server) -> None:
     task.add_done_callback(_residents.discard)
 
 
-def live_here(server: Server) -> None:
-    """Serve on a new loop in this thread until the server has stopped."""
-    _signals.watch(server)
-    server.waiters += 1
+def live_here(server: Server, announce: Callable[[], None]) -> None:
+    """Serve on a new loop in this thread until the server has stopped; ``announce`` is called before."""
+    _watch(server)
+    server.main_waits += 1
+    announce()
     _run(server, ThreadFuture())
 
 
 def live_in_thread(server: Server, caller: FrameType | None) -> None:
     """Serve on a new loop in a new thread; return once clients can connect."""
-    global _is_hooked
-    if not _is_hooked and _register_at_exit is not None:
-        _register_at_exit(_wait_at_exit)
-        _is_hooked = True
     opened: ThreadFuture[None] = ThreadFuture()
     thread = threading.Thread(
         target=_run, args=(server, opened), name=f"bunpy-{server.port}", daemon=True
     )
-    _callers[server] = caller
-    _signals.watch(server)
-    thread.start()
-    opened.result()
+    _callers[server] = _frames_of_script(caller)
+    try:
+        thread.start()
+        opened.result()
+    except BaseException:
+        _callers.pop(server, None)
+        server.abandon()
+        raise
+    _watch(server)
 
 
-_is_hooked = False
-_callers: dict[Server, FrameType | None] = {}
+def _watch(server: Server) -> None:
+    if not _is_unattended():
+        _signals.watch(server)
+
+
+#: Frames whose end tells whether the script failed, each with the line that it was at when it called ``serve``.
+_Frames = list[tuple[FrameType, int | None]]
+
+_callers: dict[Server, _Frames] = {}
 _residents: set[asyncio.Task[None]] = set()
 _signals: Final = Signals()
 
 
+def _forget() -> None:
+    """A fork has the threads of its parent's servers no more."""
+    _callers.clear()
+    _signals.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _run(server: Server, opened: ThreadFuture[None]) -> None:
-    loop = new_loop()
+    try:
+        loop = new_loop()
+    except BaseException as exc:
+        opened.set_exception(exc)
+        return
     try:
         loop.run_until_complete(server.run(opened))
+    except BaseException as exc:
+        if not opened.done():
+            opened.set_exception(exc)
+        elif opened.exception() is not exc:
+            raise
     finally:
         _callers.pop(server, None)
         _close(loop)
@@ -118,14 +147,16 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _wait_at_exit() -> None:
-    for server, caller in list(_callers.items()):
-        if _is_unattended() or (caller is not None and _has_raised(caller)):
-            server.stop()
-            continue
-        try:
-            server.wait()
-        except KeyboardInterrupt:  # the program has its own handler of SIGINT, and that raised
-            server.stop()
+    while _callers:  # servers that are started in the meantime are waited for as well
+        for server, frames in list(_callers.items()):
+            try:
+                if _is_unattended() or _has_failed(frames):
+                    server.stop()
+                else:
+                    server.wait()
+            except BaseException:  # the program has a signal handler of its own, and that raised
+                server.stop()
+            _callers.pop(server, None)
 
 
 def _is_unattended() -> bool:
@@ -142,16 +173,47 @@ def _is_unattended() -> bool:
     return name in _RUNNERS
 
 
+def _frames_of_script(caller: FrameType | None) -> _Frames:
+    """The frame that called ``serve``, and those of the main script that called it."""
+    frames: _Frames = []
+    frame = caller
+    while frame is not None:
+        if frame is caller:
+            frames.append((frame, None))
+        elif frame.f_globals.get("__name__") == "__main__":
+            frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return frames
+
+
+def _has_failed(frames: _Frames) -> bool:
+    """Whether the script ended by an exception after it had called ``serve``.
+
+    ``sys.exit(main())`` is no failure if ``main`` called ``serve`` and returned: a frame that raised at the very line
+    that it called from has done nothing since.
+    """
+    return any(_has_raised(frame) and frame.f_lineno != line for frame, line in frames)
+
+
 def _has_raised(frame: FrameType) -> bool:
     """Whether the finished call that ``frame`` was ended by an exception, SystemExit included, and not by a return.
 
     A frame keeps the index of the last instruction that it ran: one that returned ran a RETURN.
     """
+    for running in sys._current_frames().values():
+        above: FrameType | None = running
+        while above is not None:
+            if above is frame:
+                return False
+            above = above.f_back
     code: CodeType = frame.f_code
     is_call = not code.co_flags & (
         inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
     )
-    index = frame.f_lasti
-    if not is_call or not 0 <= index < len(code.co_code) or frame in sys._current_frames().values():
+    if not is_call or not 0 <= frame.f_lasti < len(code.co_code):
         return False
-    return not dis.opname[code.co_code[index]].startswith(("RETURN", "INSTRUMENTED_RETURN"))
+    return not dis.opname[code.co_code[frame.f_lasti]].startswith(("RETURN", "INSTRUMENTED_RETURN"))
+
+
+if _register_at_exit is not None:
+    _register_at_exit(_wait_at_exit)

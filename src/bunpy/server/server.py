@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
 from socket import socket
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
@@ -24,9 +24,11 @@ __all__ = ["Server"]
 
 _log = logging.getLogger("bunpy")
 
-#: Seconds over which the ends of many streams are spread when a server stops, and how many may end at a time.
+#: Seconds over which the ends of very many streams are spread when a server stops, and the steps in which they are.
 SPREAD_TIME: Final = 2.0
-_SPREAD_RATE: Final = 2000
+_SPREAD_STEP: Final = 0.01
+#: Streams that end in one step at the least: up to 2,000 a second nothing is gained by waiting.
+_SPREAD_MIN: Final = 20
 #: Seconds for generators to see that they are cancelled, once a server's grace is over.
 _LAST_TIME: Final = 0.2
 
@@ -46,12 +48,13 @@ class Server:
         self.port: int = addresses[0][1]
         self._loop: AbstractEventLoop | None = None
         self._service: Service | None = None
-        self._stop_asked: Future[float] | None = None
+        self._stop_asked: Future[None] | None = None
         self._hurry: Future[None] | None = None
+        self._early_stop: float | None = None  # the grace, if asked to stop before there was a loop
         self._thread: int | None = None
         self._closed: ThreadFuture[None] = ThreadFuture()
-        #: How many threads are blocked in ``wait`` or ``stop``, or live in it; ``Signals`` asks.
-        self.waiters = 0
+        #: How many calls of the main thread's wait for the end; ``Signals`` asks.
+        self.main_waits = 0
 
     def __repr__(self) -> str:
         state = "stopped" if self.is_closed else "running"
@@ -94,7 +97,9 @@ class Server:
     def request_stop(self, grace: float | None = None) -> None:
         """Begin to stop, as ``stop`` does, and return at once; safe in a signal handler."""
         loop = self._loop
-        if loop is not None and not self.is_closed:
+        if loop is None:
+            self._early_stop = self._config.grace if grace is None else grace
+        elif not self.is_closed:
             try:
                 loop.call_soon_threadsafe(
                     self._ask_stop, self._config.grace if grace is None else grace
@@ -111,11 +116,12 @@ class Server:
         self._block()
 
     def _block(self) -> None:
-        self.waiters += 1
+        is_main = threading.current_thread() is threading.main_thread()
+        self.main_waits += is_main
         try:
             self._closed.result()
         finally:
-            self.waiters -= 1
+            self.main_waits -= is_main
 
     def wait_briefly(self, timeout: float) -> None:
         """Block until the server has stopped, or ``timeout`` seconds; not at all on the server's own loop."""
@@ -160,8 +166,10 @@ class Server:
                 listeners.append(accepting)
             ticker.start()
             opened.set_result(None)
-            grace = await self._stop_asked
-            await self._drain(service, listeners, grace)
+            if self._early_stop is not None:
+                self._ask_stop(self._early_stop)
+            await self._stop_asked
+            await self._drain(service, listeners, self._hurry)
         except BaseException as exc:
             if not opened.done():
                 opened.set_exception(exc)
@@ -170,59 +178,59 @@ class Server:
             for server in listeners:
                 server.close()
             ticker.stop()
-            for listener in self._sockets:
-                listener.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give the port back where there is no loop to serve on; a server that ran does that itself."""
+        for listener in self._sockets:
+            listener.close()
+        if not self._closed.done():
             self._closed.set_result(None)
 
     def _ask_stop(self, grace: float) -> None:
-        assert self._stop_asked is not None
-        assert self._hurry is not None
-        if not self._stop_asked.done():
-            self._stop_asked.set_result(grace)
-        elif grace <= 0 and not self._hurry.done():
-            self._hurry.set_result(None)
+        """Begin to stop, or let an earlier end of the grace than before take effect."""
+        stop_asked, hurry = self._stop_asked, self._hurry
+        assert stop_asked is not None
+        assert hurry is not None
+        if not stop_asked.done():
+            stop_asked.set_result(None)
+        stop_asked.get_loop().call_later(max(0.0, grace), _settle, hurry)
 
     async def _drain(
-        self, service: Service, listeners: list[asyncio.AbstractServer], grace: float
+        self, service: Service, listeners: list[asyncio.AbstractServer], hurry: Future[None]
     ) -> None:
-        loop = service.loop
+        """Stop in order, until ``hurry`` is done at the latest."""
         # 1. Nobody new.
         for server in listeners:
             server.close()
         # 2. Whoever waits for nothing goes; whoever waits for an answer gets it, and is the last to.
         service.is_stopping = True
-        idle: Future[Any] = loop.create_future()
-        service.on_idle = lambda: None if idle.done() else idle.set_result(None)
+        idle: Future[None] = service.loop.create_future()
+        service.on_idle = lambda: _settle(idle)
         connections = list(service.connections)
         if not connections:
             service.on_idle()
-        # 3. Streams end, in an order that spreads their clients' return over some time if they are many.
-        turn = max(
-            1,
-            int(len(connections) / min(SPREAD_TIME, max(grace / 2, 0.001)) * 0.01),
-            _SPREAD_RATE // 100,
-        )
+        # 3. Streams end, a few at a time if they are many, so that their clients do not all come back at once.
+        turn = max(_SPREAD_MIN, int(len(connections) / SPREAD_TIME * _SPREAD_STEP))
         for start in range(0, len(connections), turn):
             for connection in connections[start : start + turn]:
                 connection.stop()
-            if grace > 0 and start + turn < len(connections):
-                await asyncio.wait([self._hurry_up()], timeout=0.01)
+            if start + turn < len(connections):
+                await asyncio.wait([hurry], timeout=0 if hurry.done() else _SPREAD_STEP)
         # 4. They have until the grace is over.
-        if grace > 0:
-            await asyncio.wait(
-                [idle, self._hurry_up()], timeout=grace, return_when=asyncio.FIRST_COMPLETED
-            )
+        await asyncio.wait([idle, hurry], return_when=asyncio.FIRST_COMPLETED)
         # 5. What is left is cut off, and its generators have one more moment.
         if not idle.done():
             for connection in list(service.connections):
                 connection.abort()
             await asyncio.wait([idle], timeout=_LAST_TIME)
-        if not idle.done() and grace > 0:
+        if not idle.done():
             _log.error(
                 "stopped with %d connections whose handlers or generators did not end",
                 len(service.connections),
             )
 
-    def _hurry_up(self) -> Future[None]:
-        assert self._hurry is not None
-        return self._hurry
+
+def _settle(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

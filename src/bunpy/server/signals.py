@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from bunpy.server.server import Server
@@ -17,6 +18,8 @@ __all__ = ["Signals"]
 
 #: Seconds that a process still has after a second signal.
 _LAST_TIME: Final = 0.3
+#: Seconds after which the main thread is told again.
+_REPEAT_TIME: Final = 0.05
 _HANDLED: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -30,23 +33,32 @@ class Signals:
     def __init__(self) -> None:
         self._servers: list[Server] = []
         self._is_draining = False
+        self._is_ending = False
+        self._is_telling = False
+        self._has_heard = threading.Event()
+        self._before: dict[int, Any] = {}  # what each signal did before
 
     def watch(self, server: Server) -> None:
-        """Let signals stop ``server`` too; does nothing outside the main thread, which alone may set handlers."""
-        if threading.current_thread() is not threading.main_thread() or hasattr(sys, "ps1"):
-            return
+        """Let signals stop ``server`` too; a thread that is not the main one cannot set the handlers for that."""
         self._servers = [other for other in self._servers if not other.is_closed]
         self._servers.append(server)
         self._is_draining = False
+        self._has_heard.clear()
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in _HANDLED:
+            before = signal.getsignal(number)
             # A shell without job control starts what it puts in the background with SIGINT ignored; a server that is
             # sent one by name should still drain.
-            if signal.getsignal(number) in (
-                signal.SIG_DFL,
-                signal.SIG_IGN,
-                signal.default_int_handler,
-            ):
+            if before in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
+                self._before[number] = before
                 signal.signal(number, self._handle)
+
+    def forget(self) -> None:
+        """Handle signals for nobody any more."""
+        self._servers = []
+        self._is_draining = False
+        self._has_heard.set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         running = [server for server in self._servers if not server.is_closed]
@@ -59,31 +71,56 @@ class Signals:
             self._end(running, number)
         elif self._is_draining:
             self._is_draining = False
+            self._has_heard.set()
             raise SystemExit(0)
         else:  # no server is left: the signal is what it was before
-            signal.signal(
-                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            )
+            signal.signal(number, self._before.get(number, signal.SIG_DFL))
             signal.raise_signal(number)
 
     def _when_closed(self, number: int) -> None:
         """Wake a main thread that does not wait for a server, by the signal once more."""
-        if all(server.is_closed and not server.waiters for server in self._servers):
-            main = threading.main_thread().ident
-            if sys.platform == "win32" or main is None:
-                import _thread
+        waits = (
+            self._is_ending
+            or self._is_telling
+            or not all(server.is_closed and not server.main_waits for server in self._servers)
+        )
+        if not waits:
+            self._is_telling = True
+            _send_to_main(number)
+            threading.Thread(target=self._repeat, args=(number,), daemon=True).start()
 
-                _thread.interrupt_main(signal.Signals(number))
-            else:
-                signal.pthread_kill(main, number)
+    def _repeat(self, number: int) -> None:
+        """A signal between a handler's end and the system call that then goes on is not noticed: send it again."""
+        while not self._has_heard.wait(_REPEAT_TIME) and threading.main_thread().is_alive():
+            _send_to_main(number)
+        self._is_telling = False
 
     def _end(self, running: list[Server], number: int) -> None:
+        self._is_ending = True
         deadline = time.monotonic() + _LAST_TIME
         for server in running:
             server.request_stop(0)
         for server in running:
             server.wait_briefly(deadline - time.monotonic())
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        # What is printed and not written yet, unless whoever reads it holds that up.
+        with contextlib.suppress(RuntimeError):
+            flusher = threading.Thread(target=_flush, daemon=True)
+            flusher.start()
+            flusher.join(max(0.0, deadline - time.monotonic()))
         os._exit(128 + number)
+
+
+def _send_to_main(number: int) -> None:
+    main = threading.main_thread().ident
+    if sys.platform == "win32" or main is None:
+        import _thread
+
+        _thread.interrupt_main(signal.Signals(number))
+    else:
+        signal.pthread_kill(main, number)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

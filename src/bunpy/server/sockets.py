@@ -28,6 +28,8 @@ def bind(hostname: str, port: int, backlog: int) -> list[socket.socket]:
 
     Raises ``OSError`` whose message names the address and says what to do.
     """
+    if not 0 <= port <= 65535:
+        raise OSError(errno.EINVAL, f"{port} is no port: ports are 0 to 65535")
     where = f"port {port} on {hostname or 'all addresses'}"
     try:
         found = socket.getaddrinfo(
@@ -61,10 +63,6 @@ def bind(hostname: str, port: int, backlog: int) -> list[socket.socket]:
         for listener in sockets:
             listener.close()
         raise OSError(exc.errno, _advice(exc, where)) from exc
-    except OverflowError as exc:
-        for listener in sockets:
-            listener.close()
-        raise OSError(errno.EINVAL, f"{port} is no port: ports are 0 to 65535") from exc
     return sockets
 
 

@@ -146,7 +146,8 @@ class Stream:
         close = getattr(self._source, "aclose", None)
         if close is None:
             return
-        if self.reason in ("finished", "error"):  # otherwise the time is running since ``end``
+        if self._timer is None or self.reason in ("finished", "error"):
+            # In the other cases the time has been running since ``end``.
             self._task = asyncio.current_task()
             self._start_timer(CLOSE_TIMEOUT, self._give_up)
         try:

@@ -15,7 +15,8 @@ __all__ = ["ThreadedSource"]
 
 _log = logging.getLogger("bunpy")
 
-_Command = tuple[Callable[[], Any], "Future[Any]"]
+#: What to call, what its result goes to, and whether the thread ends with it.
+_Command = tuple[Callable[[], Any], "Future[Any]", bool]
 
 
 class ThreadedSource:
@@ -53,7 +54,7 @@ class ThreadedSource:
                 close()
         elif not self._is_over:
             self._is_over = True
-            await self._ask(close if close is not None else lambda: None)
+            await self._ask(close if close is not None else lambda: None, is_last=True)
 
     async def _run(self, step: Callable[[], Any]) -> Any:
         if self._is_over:
@@ -69,7 +70,7 @@ class ThreadedSource:
             self._is_over = True
             raise
 
-    def _ask(self, call: Callable[[], Any]) -> Future[Any]:
+    def _ask(self, call: Callable[[], Any], is_last: bool = False) -> Future[Any]:
         loop = asyncio.get_running_loop()
         answer: Future[Any] = loop.create_future()
         if self._commands is None:
@@ -77,18 +78,17 @@ class ThreadedSource:
             threading.Thread(
                 target=self._work, args=(self._commands, loop), name="bunpy-generator", daemon=True
             ).start()
-        self._commands.put((call, answer))
+        self._commands.put((call, answer, is_last))
         return answer
 
     def _work(self, commands: SimpleQueue[_Command], loop: asyncio.AbstractEventLoop) -> None:
         is_over = False
         while not is_over:
-            call, answer = commands.get()
+            call, answer, is_over = commands.get()
             result: Any = None
             error: BaseException | None = None
             try:
                 result = self._context.run(call)
-                is_over = self._is_over  # it was a close
             except StopIteration:
                 error = StopAsyncIteration()
                 is_over = True
