@@ -36,6 +36,10 @@ _HEARTBEAT: Final = b":\n\n"
 _ANSWERS: Final = (Response, dict, str, bytes)
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class Exchange:
     """Answers requests on one connection, one after the other.
 
@@ -113,6 +117,10 @@ class Exchange:
             self.stream.end("client")
         elif self._task is not None:
             self._task.cancel()
+
+    def forget(self) -> None:
+        """The connection has ended, and so has this: let go of it, which is a cycle less for the collector."""
+        self._on_answered = _do_nothing
 
     def doubt(self, has_fin: bool) -> None:
         """The client may have gone, which reading will not tell: have a look, now or when a stream begins."""

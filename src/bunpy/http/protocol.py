@@ -298,6 +298,6 @@ class HTTPProtocol(asyncio.Protocol):
         """The connection and all that ran for it have ended."""
         service = self._service
         service.connections.discard(self)
-        del self._exchange  # which knows this object: a cycle less for the collector
+        self._exchange.forget()
         if service.is_stopping and not service.connections:
             service.on_idle()

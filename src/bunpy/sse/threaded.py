@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -31,6 +32,8 @@ class ThreadedSource:
         self._context = contextvars.copy_context()
         self._commands: SimpleQueue[_Command] | None = None
         self._is_over = False
+        self._has_ended = False  # the thread has, or is about to
+        self._lock = threading.Lock()
 
     def __aiter__(self) -> ThreadedSource:
         return self
@@ -54,7 +57,8 @@ class ThreadedSource:
                 close()
         elif not self._is_over:
             self._is_over = True
-            await self._ask(close if close is not None else lambda: None, is_last=True)
+            with contextlib.suppress(StopAsyncIteration):  # it has ended in the meantime
+                await self._ask(close if close is not None else lambda: None, is_last=True)
 
     async def _run(self, step: Callable[[], Any]) -> Any:
         if self._is_over:
@@ -71,14 +75,22 @@ class ThreadedSource:
             raise
 
     def _ask(self, call: Callable[[], Any], is_last: bool = False) -> Future[Any]:
+        """Let the thread make a call, and with ``is_last`` end; the answer is StopAsyncIteration if it has ended."""
         loop = asyncio.get_running_loop()
         answer: Future[Any] = loop.create_future()
-        if self._commands is None:
-            self._commands = SimpleQueue()
-            threading.Thread(
-                target=self._work, args=(self._commands, loop), name="bunpy-generator", daemon=True
-            ).start()
-        self._commands.put((call, answer, is_last))
+        with self._lock:
+            if self._commands is None:
+                self._commands = SimpleQueue()
+                threading.Thread(
+                    target=self._work,
+                    args=(self._commands, loop),
+                    name="bunpy-generator",
+                    daemon=True,
+                ).start()
+            if self._has_ended:
+                answer.set_exception(StopAsyncIteration())
+            else:
+                self._commands.put((call, answer, is_last))
         return answer
 
     def _work(self, commands: SimpleQueue[_Command], loop: asyncio.AbstractEventLoop) -> None:
@@ -91,20 +103,38 @@ class ThreadedSource:
                 result = self._context.run(call)
             except StopIteration:
                 error = StopAsyncIteration()
-                is_over = True
+            except StopAsyncIteration as exc:  # raised by the generator, where it means no end
+                error = RuntimeError("generator raised StopAsyncIteration")
+                error.__cause__ = exc
             except BaseException as exc:
                 error = exc
+            is_over = is_over or error is not None
+            if is_over:
+                self._end(commands, loop)
+            if not _tell(loop, answer, result, error) and not is_over:
+                # The loop has closed, and nobody will ask for more; the generator is still to be closed.
                 is_over = True
-            try:
-                loop.call_soon_threadsafe(_settle, answer, result, error)
-            except (
-                RuntimeError
-            ):  # the loop has closed and nobody waits; the generator is still to be closed
-                if not is_over:
-                    close = getattr(self._iterator, "close", None)
-                    if close is not None:
-                        self._context.run(close)
-                return
+                close = getattr(self._iterator, "close", None)
+                if close is not None:
+                    self._context.run(close)
+
+    def _end(self, commands: SimpleQueue[_Command], loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing is done for those who ask from now on, nor for those who have asked in the meantime."""
+        with self._lock:
+            self._has_ended = True
+            while not commands.empty():
+                _tell(loop, commands.get()[1], None, StopAsyncIteration())
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, answer: Future[Any], result: Any, error: BaseException | None
+) -> bool:
+    """Whether the loop could be told; not if it has closed."""
+    try:
+        loop.call_soon_threadsafe(_settle, answer, result, error)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _settle(answer: Future[Any], result: Any, error: BaseException | None) -> None:
