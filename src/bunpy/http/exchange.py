@@ -133,6 +133,8 @@ class Exchange:
         """Await an async handler, and stream in its task."""
         try:
             self._give(await result)
+        except GeneratorExit:  # of this coroutine: the loop has gone
+            raise
         except BaseException as exc:  # whatever it is, it ends this request and not the loop
             if not (self._is_lost and isinstance(exc, asyncio.CancelledError)):
                 self._send_error(exc)

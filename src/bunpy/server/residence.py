@@ -58,6 +58,7 @@ def must_block(caller: FrameType | None) -> bool:
 
 def live_in_loop(server: Server) -> None:
     """Serve on the running loop."""
+    server.claim_thread()
     opened: ThreadFuture[None] = ThreadFuture()
     task = asyncio.get_running_loop().create_task(server.run(opened))
     _residents.add(task)

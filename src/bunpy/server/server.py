@@ -19,6 +19,7 @@ from bunpy.http.service import Handler, Service
 from bunpy.server.config import Config
 from bunpy.server.sockets import bind
 from bunpy.server.ticker import Ticker
+from bunpy.sse.threaded import GeneratorThread
 
 __all__ = ["Server"]
 
@@ -91,7 +92,7 @@ class Server:
         Repeated calls are harmless; a shorter grace takes effect.
         """
         self.request_stop(grace)
-        if threading.get_ident() != self._thread:
+        if not self._is_own_thread():
             self._block()
 
     def request_stop(self, grace: float | None = None) -> None:
@@ -109,11 +110,20 @@ class Server:
 
     def wait(self) -> None:
         """Block until the server has stopped. ``RuntimeError`` on the server's own loop, which that would stop."""
-        if threading.get_ident() == self._thread and not self.is_closed:
+        if self._is_own_thread() and not self.is_closed:
             raise RuntimeError(
                 "wait() would block the loop that serves: await server.wait_closed() there"
             )
         self._block()
+
+    def claim_thread(self) -> None:
+        """The calling thread is the one of the loop that will serve."""
+        self._thread = threading.get_ident()
+
+    def _is_own_thread(self) -> bool:
+        """Whether to wait in this thread for the server's end would keep it from ending."""
+        thread = threading.current_thread()
+        return thread.ident == self._thread or isinstance(thread, GeneratorThread)
 
     def _block(self) -> None:
         is_main = threading.current_thread() is threading.main_thread()
@@ -125,7 +135,7 @@ class Server:
 
     def wait_briefly(self, timeout: float) -> None:
         """Block until the server has stopped, or ``timeout`` seconds; not at all on the server's own loop."""
-        if threading.get_ident() != self._thread:
+        if not self._is_own_thread():
             concurrent.futures.wait([self._closed], max(0.0, timeout))
 
     def when_closed(self, call: Callable[[], None]) -> None:
@@ -152,7 +162,7 @@ class Server:
     async def run(self, opened: ThreadFuture[None]) -> None:
         """Serve until asked to stop; ``opened`` is settled once clients can connect. For ``residence`` only."""
         loop = self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self.claim_thread()
         self._stop_asked = loop.create_future()
         self._hurry = loop.create_future()
         service = self._service = Service(self._handler, self._config, loop, self._hosts)

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import sys
+from typing import Any
 
 __all__ = ["bind", "raise_descriptor_limit"]
 
@@ -21,6 +22,13 @@ _PEER_TUNING = (
     ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 20_000),
     ("IPPROTO_TCP", "TCP_NODELAY", 1),
 )
+
+
+#: What getaddrinfo gives for an address.
+_Found = tuple[int, int, int, str, tuple[Any, ...]]
+
+#: Ports that are tried where any will do, until one is free on every address of the name.
+_TRIES = 10
 
 
 def bind(hostname: str, port: int, backlog: int) -> list[socket.socket]:
@@ -41,29 +49,52 @@ def bind(hostname: str, port: int, backlog: int) -> list[socket.socket]:
             f"{hostname!r} is not the name or address of this machine ({exc}): use 127.0.0.1 for local clients only,"
             " 0.0.0.0 for all",
         ) from exc
-    sockets: list[socket.socket] = []
+    for tries_left in reversed(range(_TRIES if port == 0 else 1)):
+        try:
+            return _listen(list(dict.fromkeys(found)), port, backlog)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or not tries_left:
+                raise OSError(exc.errno, _advice(exc, where)) from exc
+    raise AssertionError("unreachable")
+
+
+def _listen(found: list[_Found], port: int, backlog: int) -> list[socket.socket]:
+    """A listener on each address, all on one port; an address of a family that is switched off is left out."""
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in found:
             try:
                 listener = socket.socket(family, kind, protocol)
-            except OSError:
-                continue  # the machine resolves IPv6 names without speaking IPv6
-            sockets.append(listener)
+            except OSError as exc:
+                missing = exc
+                continue
+            listeners.append(listener)
             if os.name == "posix":
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             _tune(listener)
-            if port == 0 and len(sockets) > 1:
-                address = (address[0], sockets[0].getsockname()[1], *address[2:])
-            listener.bind(address)
+            if port == 0 and len(listeners) > 1:
+                port = listeners[0].getsockname()[1]
+            try:
+                listener.bind((address[0], port, *address[2:]))
+            except OSError as exc:
+                if exc.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing = exc
+                listeners.remove(listener)
+                listener.close()
+                continue
             listener.listen(backlog)
             listener.setblocking(False)
-    except OSError as exc:
-        for listener in sockets:
+        if missing is not None and not listeners:
+            raise missing
+    except OSError:
+        for listener in listeners:
             listener.close()
-        raise OSError(exc.errno, _advice(exc, where)) from exc
-    return sockets
+        raise
+    return listeners
 
 
 def _tune(listener: socket.socket) -> None:

@@ -93,6 +93,8 @@ class Stream:
                     self._outlet.flush(self._buffer, last=True)
                 else:
                     self._outlet.flush(self._buffer)
+            except GeneratorExit:  # of this coroutine: the loop has gone
+                raise
             except BaseException as exc:  # whatever it is, it ends this stream and not the loop
                 if self.reason is None:
                     self.reason = "error"
@@ -154,6 +156,8 @@ class Stream:
             await close()
         except asyncio.CancelledError:
             pass  # by _give_up, which has said so
+        except GeneratorExit:
+            raise
         except BaseException as exc:
             _log.error("%s: the generator failed to close", self.name, exc_info=exc)
 

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["ThreadedSource"]
+__all__ = ["GeneratorThread", "ThreadedSource"]
 
 _log = logging.getLogger("bunpy")
 
 #: What to call, what its result goes to, and whether the thread ends with it.
 _Command = tuple[Callable[[], Any], "Future[Any]", bool]
+
+
+class GeneratorThread(threading.Thread):
+    """The thread of one generator: what waits there for its server to stop waits for itself."""
 
 
 class ThreadedSource:
@@ -81,7 +85,7 @@ class ThreadedSource:
         with self._lock:
             if self._commands is None:
                 self._commands = SimpleQueue()
-                threading.Thread(
+                GeneratorThread(
                     target=self._work,
                     args=(self._commands, loop),
                     name="bunpy-generator",
