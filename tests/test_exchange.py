@@ -100,7 +100,7 @@ LAST = head("GET", "/", "Connection: close")
 # What a handler may return
 
 
-async def pieces() -> AsyncIterator[str | bytes]:
+async def pieces() -> AsyncIterator[str | bytes | bytearray]:
     yield "grüß "
     await asyncio.sleep(0)
     yield b"dich \xff"
@@ -140,7 +140,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int, str | None, bytes]] = {
     "str": (lambda: "grüß", 200, TEXT, "grüß".encode()),
     "empty str": (lambda: "", 200, TEXT, b""),
     "bytes": (lambda: b"\0\xff", 200, BINARY, b"\0\xff"),
-    "dict": (lambda: {}, 200, TEXT, b""),
+    "dict": (dict, 200, TEXT, b""),
     "dict: status": (lambda: {"status": 418}, 418, TEXT, b""),
     "dict: str": (lambda: {"body": "x"}, 200, TEXT, b"x"),
     "dict: bytes": (lambda: {"body": b"x"}, 200, BINARY, b"x"),
@@ -267,7 +267,12 @@ def test_headers_are_sent_in_order_and_repeated_where_they_were_given_twice() ->
 
 
 def test_the_fields_that_frame_an_answer_are_not_the_handlers() -> None:
-    owned = {"Content-Length": "1", "Transfer-Encoding": "gzip", "Keep-Alive": "x", "Upgrade": "h2c"}
+    owned = {
+        "Content-Length": "1",
+        "Transfer-Encoding": "gzip",
+        "Keep-Alive": "x",
+        "Upgrade": "h2c",
+    }
     with serving(lambda req: {"headers": owned, "body": "grüß"}) as server:
         sized, _ = exchange(server, head() + LAST).answers
     assert (sized.body, sized.headers["content-length"]) == ("grüß".encode(), "6")
@@ -331,7 +336,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "headers: no pairs": (lambda: {"headers": ["abc"]}, "unpack"),
     "key": (lambda: {"message": "hello"}, "'message'"),
     "stream: status": (lambda: SSEResponse(events(), status=99), "99"),
-    "stream: headers": (lambda: Response(events(), 200, {"X": 1}), "int"),  # type: ignore[dict-item]
+    "stream: headers": (lambda: Response(events(), 200, {"X": 1}), "int"),  # type: ignore[arg-type]
     "source: function": (lambda: SSEResponse(events), "call it"),  # type: ignore[arg-type]
     "source: list": (lambda: SSEResponse(["a"]), "['a']"),  # type: ignore[arg-type]
 }
@@ -374,7 +379,9 @@ INJECTIONS: dict[str, Any] = {
 @pytest.mark.parametrize("name", INJECTIONS)
 def test_a_header_that_would_forge_another_is_refused(name: str, stream: bool, log: Log) -> None:
     def handler(req: Request) -> Any:
-        return (SSEResponse(events(), INJECTIONS[name])) if stream else {"headers": INJECTIONS[name]}
+        return (
+            (SSEResponse(events(), INJECTIONS[name])) if stream else {"headers": INJECTIONS[name]}
+        )
 
     with serving(handler) as server:
         taken = exchange(server, head("GET", "/injected", "Connection: close"))
@@ -469,9 +476,7 @@ def test_an_http_error_with_a_lone_surrogate_in_its_message_is_500(log: Log) -> 
     [(b'{"a": 1}', 200), (b"{", 400), (b"", 400), (b"\xff", 400), (b"[" * 100_000, 400)],
 )
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_json_that_is_none_is_the_clients_fault(
-    body: bytes, status: int, is_async: bool
-) -> None:
+def test_json_that_is_none_is_the_clients_fault(body: bytes, status: int, is_async: bool) -> None:
     def handler(req: Request) -> Any:
         return {"body": json.dumps(req.json())}
 
@@ -611,7 +616,9 @@ def test_head_closes_a_source_that_is_no_generator() -> None:
 
 def test_head_of_an_error_has_no_body() -> None:
     with serving(sync_handler(raising(HTTPError(404)))) as server:
-        taken = exchange(server, head("HEAD") + head("HEAD", "/", "Connection: close"), methods=["HEAD"] * 2)
+        taken = exchange(
+            server, head("HEAD") + head("HEAD", "/", "Connection: close"), methods=["HEAD"] * 2
+        )
     assert taken.statuses == [404, 404]
     assert b"Not Found\n" not in taken.data
 
@@ -801,7 +808,9 @@ def test_what_a_handler_sets_its_generator_sees_and_the_next_request_does_not(
     assert read[-4:] == b"none"
 
 
-def test_a_handler_and_its_generator_run_on_the_servers_loop_and_the_generator_in_one_task() -> None:
+def test_a_handler_and_its_generator_run_on_the_servers_loop_and_the_generator_in_one_task() -> (
+    None
+):
     tasks: list[asyncio.Task[Any] | None] = []
 
     async def source() -> AsyncIterator[str]:

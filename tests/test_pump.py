@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import importlib.util
 import sys
 import time
 import traceback
@@ -30,6 +31,11 @@ PAIR = (
     [twins("python")] if PURE or IMPLEMENTATION == "python" else [twins("python"), twins("cython")]
 )
 DEADLINE = 20.0  # seconds
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+if importlib.util.find_spec("uvloop") is not None:
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
 Source = AsyncGenerator[Any, None]
 
 
@@ -91,6 +97,10 @@ class Rig:
         except BaseException:
             self._iterator = None
             raise
+
+    def close(self) -> None:
+        self.pump.close()
+        self._iterator = None
 
     async def run(self) -> list[str]:
         """Await the pump until it is over; gives everything that came."""
@@ -272,11 +282,10 @@ class TestFlushRule:
                     yield data
 
             rig = Rig(speedups, source())
-            assert rig.send() == Done(False)
-            assert len(rig.buffer) == 0
-            return [len(write) for write in rig.transport.writes]
+            result = rig.send()
+            return result, [len(write) for write in rig.transport.writes], len(rig.buffer)
 
-        steadily(scenario, [size] + [size * count] * 3)
+        steadily(scenario, (Done(False), [size] + [size * count] * 3, 0))
 
     def test_event_after_a_slow_step_leaves_before_the_next(
         self, speedups: SimpleNamespace
@@ -383,7 +392,8 @@ class TestTurn:
 
     def test_comes_after_5_ms_with_everything_sent(self, speedups: SimpleNamespace) -> None:
         async def source() -> Source:
-            while True:
+            until = time.perf_counter() + 2
+            while time.perf_counter() < until:
                 yield "a"
                 count.append(1)
 
@@ -474,7 +484,7 @@ class TestTurn:
         async def main() -> None:
             async def source() -> Source:
                 try:
-                    while True:
+                    for _ in range(100_000):
                         yield "a"
                         if rig.pump.events == 500:
                             asyncio.get_running_loop().call_soon(task.cancel)
@@ -494,6 +504,54 @@ class TestTurn:
             assert ended == [GeneratorExit]
 
         run(main())
+
+    @pytest.mark.parametrize("end", ["throw", "close", "collect"])
+    @pytest.mark.parametrize("is_generator", [True, False])
+    def test_ended_in_that_of_a_refusal(
+        self, speedups: SimpleNamespace, is_generator: bool, end: str
+    ) -> None:
+        """The source waits at its yield and has not been told yet; as in any turn, its closing is all that it sees."""
+
+        async def refused() -> Source:
+            until = time.perf_counter() + 2
+            try:
+                while time.perf_counter() < until:
+                    with contextlib.suppress(InvalidEvent):
+                        yield None
+            except BaseException as exc:
+                log.append(type(exc))
+                raise
+
+        class Wrapped:
+            def __aiter__(self) -> Any:
+                return self
+
+            async def __anext__(self) -> Any:
+                return await generator.__anext__()
+
+            async def athrow(self, exc: BaseException) -> Any:
+                return await generator.athrow(exc)
+
+        log: list[type[BaseException]] = []
+        generator = refused()
+        with nothing_unraisable():
+            rig = Rig(speedups, generator if is_generator else Wrapped())
+            assert rig.step() is None
+            if end == "throw":
+                exc = asyncio.CancelledError()
+                with pytest.raises(asyncio.CancelledError) as caught:
+                    rig.throw(exc)
+                assert caught.value is exc
+            elif end == "close":
+                rig.close()
+            if end != "collect":
+                assert rig.send() == Done(False)
+            del rig
+            gc.collect()
+            assert log == []
+            with pytest.raises(StopIteration):
+                generator.aclose().send(None)
+            assert log == [GeneratorExit]
 
 
 class Stuck(FakeTransport):
@@ -718,7 +776,7 @@ class TestEnd:
                 try:
                     yield "a"
                     await suspend("here")
-                except asyncio.CancelledError:  # noqa: PERF203 -- as users write it
+                except asyncio.CancelledError:
                     yield "caught"
 
         rig = Rig(speedups, source())
@@ -807,7 +865,7 @@ class TestRefused:
                 while True:
                     try:
                         yield event
-                    except InvalidEvent as exc:  # noqa: PERF203 -- as users write it
+                    except InvalidEvent as exc:
                         messages.append(str(exc))
                         if len(messages) % 3 == 0:
                             event = str(number)
@@ -1581,7 +1639,7 @@ class TestCancellation:
                     try:
                         waiting.set()
                         await asyncio.sleep(100)
-                    except asyncio.CancelledError:  # noqa: PERF203 -- as users write it
+                    except asyncio.CancelledError:
                         yield f"caught {number}"
                         yield "and on"
 
@@ -1608,7 +1666,7 @@ class TestCancellation:
                     try:
                         waiting.set()
                         await asyncio.sleep(100)
-                    except asyncio.CancelledError:  # noqa: PERF203 -- as users write it
+                    except asyncio.CancelledError:
                         caught.append(True)
                 yield "c"
                 await asyncio.sleep(0)
@@ -1713,7 +1771,7 @@ class TestCancellation:
                         try:
                             async with asyncio.timeout(0.001):
                                 await asyncio.sleep(100)
-                        except TimeoutError:  # noqa: PERF203 -- as users write it
+                        except TimeoutError:
                             yield f"{number}a"
                             yield f"{number}b"
                     task = asyncio.current_task()
@@ -2040,7 +2098,8 @@ class TestFinalisation:
         with nothing_unraisable():
             run(main())
 
-    def test_nothing_is_held_when_it_is_over(self, speedups: SimpleNamespace) -> None:
+    @pytest.mark.parametrize("end", ["return", "error", "refusal"])
+    def test_nothing_is_held_when_it_is_over(self, speedups: SimpleNamespace, end: str) -> None:
         """The source, its frame and the exception go with the pump, without the help of the collector."""
 
         class Thing:
@@ -2052,7 +2111,12 @@ class TestFinalisation:
             yield "a"
             yield "b"
             await suspend()
-            raise KeyError("mine")
+            if end == "refusal":
+                with contextlib.suppress(InvalidEvent):
+                    yield None
+                yield "c"
+            if end == "error":
+                raise KeyError("mine")
 
         things: list[Any] = []
         gc.collect()
@@ -2111,7 +2175,7 @@ class TestReferences:
             for _ in range(1000):
                 try:
                     yield refused
-                except InvalidEvent as exc:  # noqa: PERF203 -- as users write it
+                except InvalidEvent as exc:
                     errors.append(weakref.ref(exc))
 
         refused = {"no": "event"}
@@ -2210,6 +2274,44 @@ class TestLong:
             assert max(len(write) for write in rig.transport.writes) < 64 * 1024 + 100
 
         run(main())
+
+    @pytest.mark.parametrize("make_loop", LOOPS.values(), ids=LOOPS)
+    def test_streams_that_are_cancelled_one_after_the_other(
+        self, speedups: SimpleNamespace, make_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        async def main() -> None:
+            async def source(number: int) -> Source:
+                try:
+                    for name in "abc"[: number % 4]:
+                        yield name
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    ended.append(number)
+
+            async def one(number: int) -> None:
+                generator = source(number)
+                rig = Rig(speedups, generator, buffer=buffer)
+                task = asyncio.ensure_future(rig.run())
+                await asyncio.sleep(0)
+                await until(lambda: len(rig.sent) == number % 4)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                await generator.aclose()
+                assert "".join(rig.sent) == "abc"[: number % 4]
+
+            ended: list[int] = []
+            buffer = speedups.EventBuffer()
+            for number in range(2000):
+                await one(number)
+            assert ended == list(range(2000))
+
+        loop = make_loop()
+        try:
+            with nothing_unraisable():
+                loop.run_until_complete(asyncio.wait_for(main(), DEADLINE))
+        finally:
+            loop.close()
 
     def test_hundred_thousand_suspensions(self, speedups: SimpleNamespace) -> None:
         async def main() -> None:

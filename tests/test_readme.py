@@ -92,7 +92,10 @@ def test_first_program_in_a_browser(
 
         return handle
 
-    with running("A first program", monkeypatch, with_page) as server, Browser(program("chromium")) as browser:
+    with (
+        running("A first program", monkeypatch, with_page) as server,
+        Browser(program("chromium")) as browser,
+    ):
         page = browser.open(server.url)
         page.evaluate("var logged = []; console.log = (text) => logged.push(text);")
         page.evaluate(blocks()["A first program", "js"])

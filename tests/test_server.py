@@ -1,0 +1,724 @@
+"""A server's life in this process: its answers while it runs, its drain, its end. The process's end: test_residence."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import pytest
+from script import TIMEOUT, Stopwatch
+
+from bunpy.serve import Request, Server, SSEResponse, serve
+from bunpy.server.config import Config
+from bunpy.testing import (
+    Connection,
+    EventClient,
+    StreamEnded,
+    exchange,
+    parse_answers,
+    request,
+    serving,
+)
+
+GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+#: Seconds in which what does not wait for anything is done.
+SOON = 1.5
+
+
+def hello(req: Request) -> str:
+    return "hello"
+
+
+class Gate:
+    """A handler that waits, in a coroutine, until it is opened; ``entered`` tells that a request has come there."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened = asyncio.Event()
+
+    async def __call__(self, req: Request) -> str:
+        await self.wait()
+        return "through"
+
+    async def wait(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.entered.set()
+        await self._opened.wait()
+
+    def open(self) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # its server has stopped already
+            self._loop.call_soon_threadsafe(self._opened.set)
+
+
+class Endless:
+    """A generator of one event, that then waits for ever; ``closed`` counts how often it has been finalised."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def __call__(self) -> AsyncIterator[str]:
+        try:
+            yield "first"
+            await asyncio.sleep(3600)
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as executor:
+        yield executor
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """The errors that bunpy logs."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    collector = Collector(logging.WARNING)
+    logging.getLogger("bunpy").addHandler(collector)
+    yield lines
+    logging.getLogger("bunpy").removeHandler(collector)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again, for what nothing tells of."""
+    watch = Stopwatch()
+    while not condition():
+        assert watch.seconds < TIMEOUT
+        threading.Event().wait(0.005)
+
+
+def is_refused(server: Server) -> bool:
+    """Whether nobody listens where it was."""
+    try:
+        socket.create_connection(("127.0.0.1", server.port), TIMEOUT).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+# --- its names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hostname", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:{}"),
+        ("localhost", "http://localhost:{}"),
+        ("0.0.0.0", "http://127.0.0.1:{}"),
+        ("", "http://127.0.0.1:{}"),
+        ("::1", "http://[::1]:{}"),
+        ("::", "http://[::1]:{}"),
+    ],
+)
+def test_its_url(hostname: str, url: str) -> None:
+    """One that can be opened, which that of all addresses cannot."""
+    with serving(hello, hostname=hostname) as server:
+        assert server.hostname == hostname
+        assert server.url == url.format(server.port)
+        assert request(server.url).text() == "hello"
+
+
+# --- reload --------------------------------------------------------------------------------------
+
+
+def test_reload() -> None:
+    """New requests go to the new handler, also on a connection that was there; a stream goes on as it is."""
+    goes_on = Gate()
+
+    async def events() -> AsyncIterator[str]:
+        yield "old"
+        await goes_on.wait()
+        yield "still old"
+
+    with serving(lambda req: SSEResponse(events())) as server, Connection(server) as connection:
+        with EventClient(server) as client:
+            assert client.read(1)[0].data == "old"
+            connection.send(GET % b"/")
+            connection.receive_until(b"\r\n\r\n")
+            server.reload(hello)
+            assert request(server).text() == "hello"
+            goes_on.open()
+            assert [event.data for event in client.read_all()] == ["still old"]
+        connection.receive_until(b"0\r\n\r\n")
+        connection.send(GET % b"/")
+        assert connection.receive_until(b"hello").startswith(b"HTTP/1.1 200")
+
+
+def test_reload_from_a_handler() -> None:
+    with serving(lambda req: server.reload(hello)) as server:
+        assert request(server).status == 204
+        assert request(server).text() == "hello"
+
+
+def test_reload_takes_a_function_only() -> None:
+    with serving(hello) as server:
+        with pytest.raises(TypeError, match="a handler is a function of a request, not 'x'"):
+            server.reload("x")  # type: ignore[arg-type]
+        assert request(server).text() == "hello"
+
+
+# --- wait ----------------------------------------------------------------------------------------
+
+
+def test_wait(executor: ThreadPoolExecutor) -> None:
+    with serving(hello) as server:
+        waiting = [executor.submit(server.wait) for _ in range(3)]
+        wait_until(lambda: all(future.running() for future in waiting))
+        assert not any(future.done() for future in waiting)
+        server.stop()
+        for future in waiting:
+            assert future.result(TIMEOUT) is None
+        server.wait()
+
+
+def test_wait_in_a_handler() -> None:
+    def waits(req: Request) -> str:
+        with pytest.raises(RuntimeError, match=r"await server\.wait_closed\(\) there"):
+            server.wait()
+        return "raised"
+
+    with serving(waits) as server:
+        assert request(server).text() == "raised"
+
+
+def test_wait_closed_on_any_loop() -> None:
+    async def main() -> None:
+        waiting = asyncio.ensure_future(server.wait_closed())
+        await asyncio.to_thread(server.stop)
+        await asyncio.wait_for(waiting, TIMEOUT)
+
+    with serving(hello) as server:
+        asyncio.run(main())
+
+
+def test_when_closed() -> None:
+    told: Future[None] = Future()
+    with serving(hello) as server:
+        server.when_closed(lambda: told.set_result(None))
+        assert not told.done()
+    told.result(TIMEOUT)
+    again = threading.Event()
+    server.when_closed(again.set)
+    assert again.is_set()
+
+
+def test_wait_briefly() -> None:
+    with serving(hello) as server:
+        watch = Stopwatch()
+        server.wait_briefly(0.05)
+        assert 0.04 < watch.seconds < SOON
+        server.wait_briefly(-1)
+        assert not server.is_closed
+    server.wait_briefly(TIMEOUT)
+
+
+# --- stop ----------------------------------------------------------------------------------------
+
+
+def test_stop_returns_when_it_has_stopped() -> None:
+    server = serve(hello, port=0, quiet=True)
+    watch = Stopwatch()
+    server.stop()
+    assert watch.seconds < SOON
+    assert server.is_closed
+    assert is_refused(server)
+
+
+def test_stop_again() -> None:
+    with serving(hello) as server:
+        for grace in (None, 0, 5.0, None):
+            server.stop(grace)
+    server.stop()
+
+
+def test_stop_from_several_threads(executor: ThreadPoolExecutor) -> None:
+    endless = Endless()
+    with serving(lambda req: SSEResponse(endless())) as server, EventClient(server) as client:
+        client.read(1)
+        for future in [executor.submit(server.stop) for _ in range(8)]:
+            future.result(TIMEOUT)
+            assert server.is_closed
+        assert client.read_all() == []
+    assert endless.closed == 1
+
+
+def test_stop_from_a_handler() -> None:
+    """It returns at once there, and the answer is given."""
+
+    def stops(req: Request) -> str:
+        server.stop()
+        return "stopping" if not server.is_closed else "stopped"
+
+    with serving(stops) as server:
+        assert request(server).text() == "stopping"
+        server.wait()
+
+
+def test_stop_from_an_async_handler() -> None:
+    async def stops(req: Request) -> str:
+        server.stop()
+        await asyncio.sleep(0)
+        return "stopping"
+
+    with serving(stops) as server:
+        assert request(server).text() == "stopping"
+        server.wait()
+
+
+def test_stop_from_an_async_generator() -> None:
+    async def events() -> AsyncIterator[str]:
+        yield "last"
+        server.stop()
+
+    with serving(lambda req: SSEResponse(events())) as server:
+        with EventClient(server) as client:
+            assert [event.data for event in client.read_all()] == ["last"]
+        server.wait()
+
+
+def test_stop_from_a_plain_generator(errors: list[str]) -> None:
+    """That runs in a thread which the server waits for: ``stop`` must not wait for the server there."""
+
+    def events() -> Iterator[str]:
+        yield "last"
+        server.stop()
+
+    with serving(lambda req: SSEResponse(events())) as server:
+        watch = Stopwatch()
+        with EventClient(server) as client:
+            assert [event.data for event in client.read_all(timeout=SOON)] == ["last"]
+        server.wait_briefly(TIMEOUT)
+        assert server.is_closed
+        assert watch.seconds < SOON
+    assert errors == []
+
+
+def test_a_with_stops_it() -> None:
+    with pytest.raises(ValueError, match="of the body"), serve(hello, port=0, quiet=True) as server:
+        raise ValueError("of the body")
+    assert server.is_closed
+    assert is_refused(server)
+
+
+@pytest.mark.parametrize("grace", [None, 0])
+def test_the_port_is_free_again_at_once(grace: float | None) -> None:
+    """Also when there were connections, which linger in TIME_WAIT."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    for _ in range(20):
+        server = serve(hello, port, quiet=True)
+        with Connection(server) as connection:
+            connection.send(GET % b"/")
+            connection.receive_until(b"hello")
+            server.stop(grace)
+
+
+# --- the drain -----------------------------------------------------------------------------------
+
+
+def test_a_handler_is_waited_for(executor: ThreadPoolExecutor) -> None:
+    """Its answer is given, and says that the connection closes; nobody new is let in meanwhile."""
+    gate = Gate()
+    with serving(gate) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        stopping = executor.submit(server.stop, TIMEOUT)
+        wait_until(lambda: is_refused(server))
+        assert not stopping.done()
+        gate.open()
+        (answer,) = parse_answers(connection.receive_to_end(), ["GET"])
+        assert (answer.status, answer.text(), answer.headers["connection"]) == (
+            200,
+            "through",
+            "close",
+        )
+        assert connection.end == "closed"
+        stopping.result(TIMEOUT)
+
+
+def test_requests_behind_it_are_not_answered(executor: ThreadPoolExecutor) -> None:
+    """After an answer with ``Connection: close`` nothing follows (RFC 9112 section 9.6)."""
+    gate = Gate()
+    with serving(gate) as server, Connection(server) as connection:
+        connection.send(GET % b"/" + GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        stopping = executor.submit(server.stop, TIMEOUT)
+        wait_until(lambda: is_refused(server))
+        gate.open()
+        answers = parse_answers(connection.receive_to_end(), ["GET"])
+        assert [answer.closes for answer in answers] == [True]
+        stopping.result(TIMEOUT)
+
+
+def test_a_request_that_is_still_being_read(executor: ThreadPoolExecutor) -> None:
+    """Only the head has come: who waits for nothing yet is let go."""
+    with serving(hello) as server, Connection(server) as connection:
+        connection.send(
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        connection.receive_until(b"100 Continue\r\n\r\n")
+        watch = Stopwatch()
+        server.stop(TIMEOUT)
+        assert watch.seconds < SOON
+        connection.receive_to_end()
+
+
+def test_connections_at_rest_are_closed() -> None:
+    with serving(hello) as server, Connection(server) as used, Connection(server) as fresh:
+        used.send(GET % b"/")
+        used.receive_until(b"hello")
+        request(server)  # those that came before it have been taken in
+        server.stop(TIMEOUT)
+        for connection in (used, fresh):
+            assert connection.receive_to_end() == b""
+            assert connection.end == "closed"
+
+
+def test_streams_are_ended() -> None:
+    """With the last chunk, and with a time to come back after that is not the same for all."""
+    endless = Endless()
+    with serving(lambda req: SSEResponse(endless())) as server, ExitStack() as stack:
+        clients = [stack.enter_context(EventClient(server)) for _ in range(50)]
+        for client in clients:
+            client.read(1)
+        watch = Stopwatch()
+        server.stop(TIMEOUT)
+        assert watch.seconds < SOON
+        for client in clients:
+            assert client.read_all() == []
+            assert client.ended_cleanly
+        times = {client.retry for client in clients}
+        assert all(time is not None and 0 <= time < 2000 for time in times)
+        assert len(times) > 10
+    assert endless.closed == 50
+
+
+def test_how_a_stream_is_ended() -> None:
+    endless = Endless()
+    with serving(lambda req: SSEResponse(endless())) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        connection.receive_until(b"data: first\n\n\r\n")
+        server.stop()
+        end = connection.receive_to_end()
+    size, _, rest = end.partition(b"\r\n")
+    chunk, last = rest[: int(size, 16)], rest[int(size, 16) :]
+    assert chunk.startswith(b"retry: ")
+    assert chunk.endswith(b"\n\n")
+    assert last == b"\r\n0\r\n\r\n"
+    assert connection.end == "closed"
+
+
+def test_streams_of_bytes_are_ended() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.sleep(3600)
+
+    with serving(lambda req: {"body": body()}) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        connection.receive_until(b"first\r\n")
+        server.stop()
+        assert connection.receive_to_end() == b"0\r\n\r\n"
+
+
+def test_a_stream_that_has_sent_nothing_yet(executor: ThreadPoolExecutor) -> None:
+    """It is an empty one, with its head."""
+    entered = threading.Event()
+
+    async def events() -> AsyncIterator[str]:
+        entered.set()
+        await asyncio.sleep(3600)
+        yield ""
+
+    with serving(lambda req: SSEResponse(events()), head_delay=60) as server:
+        connecting = executor.submit(EventClient, server)
+        assert entered.wait(TIMEOUT)
+        server.stop()
+        with connecting.result(TIMEOUT) as client:
+            assert client.status == 200
+            assert client.read_all() == []
+            assert client.retry is not None
+
+
+def test_a_stream_that_begins_during_the_drain(executor: ThreadPoolExecutor) -> None:
+    """A handler was at work when the server was asked to stop; what it gives is ended before it has begun."""
+    gate = Gate()
+    endless = Endless()
+
+    async def handler(req: Request) -> SSEResponse:
+        await gate.wait()
+        return SSEResponse(endless())
+
+    with serving(handler) as server:
+        connecting = executor.submit(EventClient, server)
+        assert gate.entered.wait(TIMEOUT)
+        stopping = executor.submit(server.stop, TIMEOUT)
+        wait_until(lambda: is_refused(server))
+        gate.open()
+        with connecting.result(TIMEOUT) as client:
+            assert (client.status, client.headers["connection"]) == (200, "close")
+            assert client.read_all() == []
+        stopping.result(TIMEOUT)
+    assert endless.closed == 0
+
+
+def test_a_plain_generator_is_closed() -> None:
+    closed = threading.Event()
+    goes_on = threading.Event()
+
+    def events() -> Iterator[str]:
+        try:
+            yield "first"
+            goes_on.wait(0.2)
+            yield "second"
+        finally:
+            closed.set()
+
+    with serving(lambda req: SSEResponse(events())) as server, EventClient(server) as client:
+        client.read(1)
+        server.stop(TIMEOUT)
+        client.read_all()
+    assert closed.is_set()
+
+
+def test_a_slow_client_gets_what_was_sent(executor: ThreadPoolExecutor) -> None:
+    """The answer is on its way, in a buffer of the server's: it is not lost."""
+    size = 8 * 1024 * 1024
+    with serving(lambda req: b"x" * size) as server:
+        with Connection(server, receive_buffer=4096) as connection:
+            connection.send(GET % b"/")
+            connection.receive_until(b"\r\n\r\n")
+            stopping = executor.submit(server.stop, TIMEOUT)
+            wait_until(lambda: is_refused(server))
+            assert len(connection.receive_to_end(TIMEOUT)) == size
+            assert connection.end == "closed"
+        stopping.result(TIMEOUT)
+
+
+# --- what does not end by itself -----------------------------------------------------------------
+
+
+def test_grace_0_cuts_off() -> None:
+    endless = Endless()
+    gate = Gate()
+
+    def handler(req: Request) -> Any:
+        return gate(req) if req.path == "/gate" else SSEResponse(endless())
+
+    with (
+        serving(handler) as server,
+        Connection(server) as connection,
+        EventClient(server) as client,
+    ):
+        client.read(1)
+        connection.send(GET % b"/gate")
+        assert gate.entered.wait(TIMEOUT)
+        watch = Stopwatch()
+        server.stop(grace=0)
+        assert watch.seconds < SOON
+        assert connection.receive_to_end() == b""
+        with pytest.raises((StreamEnded, ConnectionError)):
+            client.read(1)
+    assert endless.closed == 1
+
+
+def test_a_handler_that_waits_for_ever_is_cancelled() -> None:
+    """When the grace is over, and not before."""
+    gate = Gate()
+    with serving(gate) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        watch = Stopwatch()
+        server.stop(grace=0.3)
+        assert 0.3 <= watch.seconds < 0.3 + SOON
+        assert connection.receive_to_end() == b""
+        assert connection.end == "reset"
+
+
+async def stubborn_wait(entered: threading.Event, freed: threading.Event) -> None:
+    """Does not let itself be cancelled, until it is freed."""
+    while not freed.is_set():
+        entered.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+@pytest.mark.parametrize("kind", ["handler", "generator", "finally"])
+def test_what_refuses_to_end_is_left_behind(kind: str, errors: list[str]) -> None:
+    """The connection is cut off, the log says so, and the server has stopped."""
+    entered, freed = threading.Event(), threading.Event()
+
+    async def handler(req: Request) -> str:
+        await stubborn_wait(entered, freed)
+        return "never"
+
+    async def generator() -> AsyncIterator[str]:
+        yield "first"
+        await stubborn_wait(entered, freed)
+
+    async def finalizer() -> AsyncIterator[str]:
+        try:
+            entered.set()
+            yield "first"
+            await asyncio.sleep(3600)
+        finally:
+            await stubborn_wait(entered, freed)
+
+    answers: dict[str, Callable[[Request], Any]] = {
+        "handler": handler,
+        "generator": lambda req: SSEResponse(generator()),
+        "finally": lambda req: SSEResponse(finalizer()),
+    }
+    with serving(answers[kind]) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        assert entered.wait(TIMEOUT)
+        if kind != "handler":
+            connection.receive_until(b"first")
+        watch = Stopwatch()
+        server.stop(grace=0.2)
+        assert 0.2 <= watch.seconds < 0.2 + SOON
+        connection.receive_to_end()
+    assert errors == ["stopped with 1 connections whose handlers or generators did not end"]
+    freed.set()
+
+
+def test_a_plain_generator_that_blocks_is_left_behind(errors: list[str]) -> None:
+    freed, entered = threading.Event(), threading.Event()
+
+    def events() -> Iterator[str]:
+        yield "first"
+        entered.set()
+        freed.wait(TIMEOUT)
+        yield "second"
+
+    with serving(lambda req: SSEResponse(events())) as server, EventClient(server) as client:
+        client.read(1)
+        assert entered.wait(TIMEOUT)
+        watch = Stopwatch()
+        server.stop(grace=0.2)
+        assert watch.seconds < 0.2 + SOON
+    assert errors == ["stopped with 1 connections whose handlers or generators did not end"]
+    freed.set()
+
+
+@pytest.mark.parametrize("shorter", [0, 0.2])
+def test_a_shorter_grace_takes_effect(executor: ThreadPoolExecutor, shorter: float) -> None:
+    gate = Gate()
+    with serving(gate) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        first = executor.submit(server.stop, 3600)
+        wait_until(lambda: is_refused(server))
+        watch = Stopwatch()
+        second = executor.submit(server.stop, shorter)
+        try:
+            second.result(shorter + SOON)
+            first.result(SOON)
+        finally:
+            gate.open()
+        assert watch.seconds >= shorter
+
+
+def test_a_longer_grace_does_not(executor: ThreadPoolExecutor) -> None:
+    gate = Gate()
+    with serving(gate) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        first = executor.submit(server.stop, 0.3)
+        wait_until(lambda: is_refused(server))
+        executor.submit(server.stop, 3600)
+        first.result(0.3 + SOON)
+
+
+# --- what is left --------------------------------------------------------------------------------
+
+
+def test_nothing_is_left() -> None:
+    """No descriptor and no thread, after streams, requests, and connections that were cut off."""
+    endless = Endless()
+
+    def descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    def live_once() -> None:
+        with serving(lambda req: SSEResponse(endless())) as server, ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(EventClient(server)).read(1)
+        name = f"bunpy-{server.port}"
+        wait_until(lambda: name not in {thread.name for thread in threading.enumerate()})
+
+    live_once()
+    before = descriptors()
+    for _ in range(5):
+        live_once()
+    wait_until(lambda: descriptors() <= before)
+    assert endless.closed == 30
+
+
+def test_a_server_is_freed() -> None:
+    """Nothing keeps its handler alive: not the hook at exit, not the signals."""
+    freed = threading.Event()
+
+    class Handler:
+        def __call__(self, req: Request) -> str:
+            return "hello"
+
+        def __del__(self) -> None:
+            freed.set()
+
+    def live() -> None:
+        with serving(Handler()) as server:
+            assert request(server).text() == "hello"
+
+    live()
+
+    def is_freed() -> bool:
+        gc.collect()
+        return freed.is_set()
+
+    wait_until(is_freed)
+
+
+def test_half_an_opening_leaves_nothing() -> None:
+    """A server that was made, but could not have its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            with pytest.raises(OSError, match="is taken"):
+                Server(hello, "127.0.0.1", port, Config())
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_burst_of_connections_while_it_stops(executor: ThreadPoolExecutor) -> None:
+    """Each is answered, or refused, or closed; none hangs, and no error is logged."""
+    with serving(hello) as server:
+        asked = [
+            executor.submit(exchange, server, GET % b"/", half_close=True, timeout=TIMEOUT)
+            for _ in range(100)
+        ]
+        asked[10].result(TIMEOUT)
+        server.stop()
+        for future in asked:
+            with suppress(ConnectionError):
+                assert future.result(TIMEOUT).statuses in ([200], [])

@@ -1,0 +1,505 @@
+"""SIGINT and SIGTERM, sent to programs in processes of their own; and the rare orders of events, with stand-ins."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from signal import SIGINT, SIGTERM, getsignal
+from signal import Signals as Number
+from typing import Any, cast
+
+import pytest
+from script import BLOCKS, TIMEOUT, Script, Scripts, Stopwatch
+
+from bunpy.server import signals
+from bunpy.server.server import Server
+from bunpy.server.signals import Signals
+from bunpy.testing import EventClient, request
+from bunpy.testing.address import Address
+
+BOTH = pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+
+#: Seconds in which a process with nothing to wait for has drained and gone, the end of the interpreter included.
+SOON = 3.0
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Iterator[Scripts]:
+    with Scripts(tmp_path) as scripts:
+        yield scripts
+
+
+def drain(script: Script, number: Number) -> list[str]:
+    """Send a signal while streams run, which must end cleanly, as must the process; the lines that it printed."""
+    request(script.url)
+    clients = [EventClient(url, "/events") for url in script.urls]
+    for client in clients:
+        client.read(1)
+    script.send(number)
+    for client in clients:
+        with client:
+            assert client.read_all() == []
+            assert client.retry is not None
+    assert script.end(SOON) == 0
+    assert script.err == ""
+    return script.out.splitlines()
+
+
+def wait_until_refused(url: str) -> None:
+    """Wait until a server takes no more connections: it is draining."""
+    address = Address.of(url)
+    watch = Stopwatch()
+    while watch.seconds < TIMEOUT:
+        try:
+            socket.create_connection((address.host, address.port), 1).close()
+        except ConnectionError:
+            return
+    raise AssertionError(f"{url} still takes connections after {TIMEOUT} s")
+
+
+# --- one signal: the servers drain, and the process ends well ------------------------------------
+
+
+@BOTH
+def test_after_the_main_script(scripts: Scripts, number: Number) -> None:
+    script = scripts.run("serve(handler, port=0)")
+    if not BLOCKS:
+        assert request(script.url, path="/ended", timeout=TIMEOUT).text() == "ended"
+    assert drain(script, number) == ["generator closed"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "busy",
+    [
+        "time.sleep(3600)",
+        "threading.Event().wait()",
+        "while True: pass",
+        "asyncio.run(asyncio.sleep(3600))",
+        "os.read(os.pipe()[0], 1)",
+    ],
+)
+def test_in_a_program_that_does_something_else(scripts: Scripts, number: Number, busy: str) -> None:
+    """Its ``finally`` and its functions at exit are run."""
+    script = scripts.module(f"""
+        atexit.register(say, "atexit")
+        try:
+            serve(handler, port=0)
+            say("after serve")
+            {busy}
+        finally:
+            say("finally")
+    """)
+    script.wait_for("after serve")
+    assert drain(script, number) == ["after serve", "generator closed", "finally", "atexit"]
+
+
+@BOTH
+def test_in_wait(scripts: Scripts, number: Number) -> None:
+    """What waits for the server goes on when it has stopped."""
+    script = scripts.run("""
+        server = serve(handler, port=0)
+        server.wait()
+        say("after wait")
+    """)
+    assert drain(script, number) == ["generator closed", "after wait"]
+
+
+@BOTH
+def test_in_a_with(scripts: Scripts, number: Number) -> None:
+    script = scripts.run("""
+        with serve(handler, port=0) as server:
+            server.wait()
+        say("after with")
+    """)
+    assert drain(script, number) == ["generator closed", "after with"]
+
+
+@BOTH
+def test_in_block(scripts: Scripts, number: Number) -> None:
+    script = scripts.run("""
+        serve(handler, port=0, block=True)
+        say("after serve")
+    """)
+    assert drain(script, number) == ["generator closed", "after serve"]
+
+
+@BOTH
+def test_several_servers(scripts: Scripts, number: Number) -> None:
+    script = scripts.module("""
+        servers = [serve(handler, port=0) for _ in range(3)]
+        say("after serve")
+    """)
+    script.wait_for("after serve")
+    assert drain(script, number) == ["after serve", *["generator closed"] * 3]
+
+
+def test_a_server_of_another_thread(scripts: Scripts) -> None:
+    """It is drained with the others, though it could not have asked for the signals."""
+    script = scripts.module("""
+        serve(handler, port=0)
+        thread = threading.Thread(target=serve, args=(handler, 0))
+        thread.start()
+        thread.join()
+        say("after serve")
+    """)
+    script.wait_for("after serve")
+    assert drain(script, SIGTERM) == ["after serve", *["generator closed"] * 2]
+
+
+def test_another_thread_waits(scripts: Scripts) -> None:
+    """The main thread does something else, and must be told, whoever else waits for the server."""
+    script = scripts.module("""
+        server = serve(handler, port=0)
+        threading.Thread(target=server.wait, daemon=True).start()
+        say("after serve")
+        time.sleep(3600)
+    """)
+    script.wait_for("after serve")
+    assert drain(script, SIGTERM) == ["after serve", "generator closed"]
+
+
+@BOTH
+@pytest.mark.parametrize("block", [False, True])
+def test_a_signal_right_after_the_start_line(scripts: Scripts, number: Number, block: bool) -> None:
+    """What is told in the log to be up can be stopped: supervisors read that line, and tests."""
+    script = scripts.run(f"serve(handler, port=0, block={block})")
+    script.wait_until(lambda: bool(script.urls))
+    script.send(number)
+    assert script.end(SOON) == 0
+    assert script.err == ""
+
+
+@BOTH
+def test_a_busy_loop(scripts: Scripts, number: Number) -> None:
+    """A handler that blocks the loop is answered for when it is done."""
+    script = scripts.run("""
+        def blocks(req):
+            if req.path == "/block":
+                say("blocking")
+                time.sleep(0.3)
+            return "hello"
+        serve(blocks, port=0)
+    """)
+    with ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(request, script.url, path="/block")
+        script.wait_for("blocking")
+        script.send(number)
+        assert asked.result(TIMEOUT).text() == "hello"
+    assert script.end(SOON) == 0
+
+
+@BOTH
+def test_a_handler_that_is_still_at_work(scripts: Scripts, tmp_path: Path, number: Number) -> None:
+    """It is waited for, and its answer given; nobody new is let in meanwhile."""
+    script = scripts.run("""
+        async def waits(req):
+            if req.path == "/wait":
+                say("waiting")
+                while not os.path.exists("go"):
+                    await asyncio.sleep(0.005)
+            return "hello"
+        serve(waits, port=0)
+    """)
+    with ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(request, script.url, path="/wait", timeout=TIMEOUT)
+        script.wait_for("waiting")
+        script.send(number)
+        wait_until_refused(script.url)
+        assert not asked.done()
+        (tmp_path / "go").touch()
+        answer = asked.result(TIMEOUT)
+    assert (answer.status, answer.text(), answer.closes) == (200, "hello", True)
+    assert script.end(SOON) == 0
+
+
+def test_serving_again_after_a_drain(scripts: Scripts) -> None:
+    script = scripts.module("""
+        serve(handler, port=0).wait()
+        serve(handler, port=0).wait()
+        say("after both")
+    """)
+    for count in (1, 2):
+        script.wait_until(lambda count=count: len(script.urls) == count)  # type: ignore[misc]
+        url = script.urls[-1]
+        assert request(url).text() == "hello"
+        script.send(SIGTERM)
+    assert script.end(SOON) == 0
+    assert script.out == "after both\n"
+
+
+# --- a second signal: the process ends -----------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "source",
+    [
+        "serve(handler, port=0)",
+        "serve(handler, port=0)\ntime.sleep(3600)",
+        "serve(handler, port=0).wait()",
+        "serve(handler, port=0, block=True)",
+    ],
+    ids=["after the script", "in sleep", "in wait", "in block"],
+)
+def test_a_second_signal(scripts: Scripts, number: Number, source: str) -> None:
+    """What was printed is not lost, though nothing else is waited for."""
+    source = f"sys.stdout.write('buffered\\n')\n{source}"
+    script = scripts.run(source, PYTHONUNBUFFERED="")
+    with EventClient(script.url, "/stubborn") as client:
+        client.read(1)
+        script.send(number)
+        script.wait_until(lambda: "still here" in script.out)
+        assert script.insist(number) < 0.5
+    assert script.end() == 128 + number
+    assert set(script.out.splitlines()) == {"still here", "buffered"}
+    assert script.err in (
+        "",
+        "bunpy: stopped with 1 connections whose handlers or generators did not end",
+    )
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_a_second_signal_while_the_loop_is_blocked(scripts: Scripts, block: bool) -> None:
+    script = scripts.run(f"""
+        def blocks(req):
+            if req.path == "/block":
+                say("blocking")
+                time.sleep(3600)
+            return "hello"
+        signal.signal(signal.SIGUSR1, lambda *_: say("in time"))
+        serve(blocks, port=0, block={block})
+    """)
+    with ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(request, script.url, path="/block", timeout=TIMEOUT)
+        script.wait_for("blocking")
+        script.send(SIGINT)
+        script.send(Number.SIGUSR1)  # of those that wait Python handles the lowest number first
+        script.wait_for("in time")
+        assert script.insist(SIGTERM) < 0.5
+        assert script.end() == 128 + SIGTERM
+        assert asked.exception(TIMEOUT) is not None
+
+
+def test_a_second_signal_while_nobody_reads_the_output(scripts: Scripts) -> None:
+    """The main thread is in the middle of a write that never ends; no flush may be waited for."""
+    script = scripts.module("""
+        reader, writer = os.pipe()
+        stdout, sys.stdout = sys.stdout, open(writer, "w")
+        serve(handler, port=0)
+        stdout.write("after serve\\n")
+        while True:
+            sys.stdout.write("x" * 100_000)
+    """)
+    script.wait_for("after serve")
+    with EventClient(script.url, "/stubborn") as client:
+        client.read(1)
+        script.send(SIGTERM)
+        wait_until_refused(script.url)
+        assert script.insist(SIGTERM) < 0.5
+    assert script.end() == 128 + SIGTERM
+
+
+# --- the program's own handlers ------------------------------------------------------------------
+
+
+@BOTH
+def test_a_handler_of_the_program_stays(scripts: Scripts, number: Number) -> None:
+    script = scripts.run(f"""
+        signal.signal({number}, lambda number, frame: say("mine", number))
+        serve(handler, port=0)
+    """)
+    assert request(script.url).text() == "hello"
+    script.send(number)
+    script.wait_for(f"mine {int(number)}")
+    assert request(script.url).text() == "hello"
+    other = SIGINT if number is SIGTERM else SIGTERM
+    assert drain(script, other) == [f"mine {int(number)}", "generator closed"]
+
+
+def test_a_handler_that_is_set_later(scripts: Scripts) -> None:
+    script = scripts.module("""
+        serve(handler, port=0)
+        signal.signal(signal.SIGTERM, lambda number, frame: say("mine"))
+        say("set")
+    """)
+    script.wait_for("set")
+    assert request(script.url).text() == "hello"
+    script.send(SIGTERM)
+    script.wait_for("mine")
+    assert request(script.url).text() == "hello"
+
+
+@pytest.mark.parametrize(
+    "action", ["sys.exit(0)", "sys.exit(5)", "raise KeyboardInterrupt", "server.stop()"]
+)
+def test_a_handler_that_ends_the_program(scripts: Scripts, action: str) -> None:
+    """What people write: it stops the server that the end of the process waits for, without complaint."""
+    script = scripts.module(f"""
+        def end(number, frame):
+            {action}
+        signal.signal(signal.SIGTERM, end)
+        atexit.register(say, "atexit")
+        server = serve(handler, port=0)
+    """)
+    assert request(script.url, path="/ended", timeout=TIMEOUT).text() == "ended"
+    assert drain(script, SIGTERM) == ["generator closed", "atexit"]
+
+
+def test_a_signal_that_was_ignored(scripts: Scripts) -> None:
+    """A shell starts what it puts in the background with SIGINT ignored; who sends it one means it."""
+    script = scripts.run("""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        serve(handler, port=0)
+    """)
+    assert drain(script, SIGINT) == ["generator closed"]
+
+
+@pytest.mark.parametrize(
+    ("number", "before", "end"),
+    [
+        (SIGINT, "signal.default_int_handler", "interrupted"),
+        (SIGINT, "signal.SIG_DFL", -SIGINT),
+        (SIGINT, "signal.SIG_IGN", "nothing"),
+        (SIGTERM, "signal.SIG_DFL", -SIGTERM),
+        (SIGTERM, "signal.SIG_IGN", "nothing"),
+    ],
+)
+def test_when_all_servers_have_stopped_a_signal_is_what_it_was(
+    scripts: Scripts, number: Number, before: str, end: str | int
+) -> None:
+    script = scripts.module(f"""
+        signal.signal({number}, {before})
+        serve(handler, port=0).stop()
+        try:
+            signal.raise_signal({number})
+            say("nothing")
+        except KeyboardInterrupt:
+            say("interrupted")
+    """)
+    status = script.end(SOON)
+    assert (script.out.strip() or status) == end
+
+
+@BOTH
+def test_a_test_run_keeps_its_signals(scripts: Scripts, number: Number) -> None:
+    """Ctrl-C ends the run, not the server of the test that happens to be running."""
+    path = scripts.write(
+        """
+        def test_it():
+            serve(handler, port=0, quiet=True)
+            os.write(1, b"\\nserving\\n")
+            time.sleep(3600)
+        def test_the_next():
+            pass
+        """,
+        "test_sleeps.py",
+    )
+    command = ["-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", path.name]
+    script = scripts.command(*command, environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    script.wait_for("serving")
+    script.send(number)
+    assert script.end(SOON) == (2 if number is SIGINT else -SIGTERM)
+
+
+# --- orders of events that are rare --------------------------------------------------------------
+
+
+class FakeServer:
+    """A server as far as ``Signals`` looks at one; it is ``close``d by the test."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.main_waits = 0
+        self.calls: list[Callable[[], None]] = []
+        self.stops: list[float | None] = []
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def request_stop(self, grace: float | None = None) -> None:
+        self.stops.append(grace)
+
+    def tell(self) -> None:
+        """What ``when_closed`` was given is called, which is after ``is_closed`` has become true."""
+        for call in self.calls:
+            call()
+
+
+#: What the tests made: each is told that the main thread has heard, or it would go on telling this one.
+WATCHERS: list[Signals] = []
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The signals that would have been sent to the main thread."""
+    numbers: list[Any] = []
+    monkeypatch.setattr("signal.pthread_kill", lambda _, number: numbers.append(number))
+    monkeypatch.setattr(signals, "_REPEAT_TIME", 60.0)
+    yield numbers
+    while WATCHERS:
+        WATCHERS.pop().forget()
+
+
+def watching(*servers: FakeServer) -> Signals:
+    """Signals that watch these, without a handler's being set."""
+    watcher = Signals()
+    WATCHERS.append(watcher)
+    watcher._servers = [cast(Server, server) for server in servers]
+    return watcher
+
+
+def test_the_main_thread_is_told_once(sent: list[Any]) -> None:
+    """Also when the last two servers close at the same time; a second signal would be the process's end."""
+    servers = [FakeServer(), FakeServer()]
+    watcher = watching(*servers)
+    watcher._handle(SIGTERM, None)
+    assert [server.stops for server in servers] == [[None], [None]]
+    for server in servers:
+        server.is_closed = True
+    for server in servers:
+        server.tell()
+    assert sent == [SIGTERM]
+    with pytest.raises(SystemExit) as raised:
+        watcher._handle(SIGTERM, None)
+    assert raised.value.code == 0
+
+
+def test_the_main_thread_is_told_when_the_last_has_closed(sent: list[Any]) -> None:
+    servers = [FakeServer(), FakeServer()]
+    watching(*servers)._handle(SIGINT, None)
+    servers[0].is_closed = True
+    servers[0].tell()
+    assert sent == []
+    servers[1].is_closed = True
+    servers[1].tell()
+    assert sent == [SIGINT]
+
+
+def test_a_server_that_had_stopped_is_left_alone(sent: list[Any]) -> None:
+    stopped, running = FakeServer(), FakeServer()
+    stopped.is_closed = True
+    watching(stopped, running)._handle(SIGTERM, None)
+    assert stopped.stops == []
+    assert running.stops == [None]
+
+
+def test_only_the_main_thread_sets_handlers() -> None:
+    """Python would refuse."""
+    before = getsignal(SIGTERM)
+    failures: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            Signals().watch(cast(Server, FakeServer()))
+        except BaseException as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert failures == []
+    assert getsignal(SIGTERM) == before
