@@ -32,7 +32,7 @@ def twins(name: str) -> types.SimpleNamespace:
 
 @pytest.fixture(params=["python"] if PURE else ["cython", "python"])
 def speedups(request: pytest.FixtureRequest) -> types.SimpleNamespace:
-    """Each implementation in turn: ``encode``, ``EventBuffer``, ``BytesBuffer``, ``Outlet``, ``Pump`` and its ``name``."""
+    """Each implementation in turn: ``encode``, the buffers, ``Outlet``, ``Pump`` and its ``name``."""
     name: str = request.param
     if name == "cython" and IMPLEMENTATION != "cython":
         missing("the compiled extension")

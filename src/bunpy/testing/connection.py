@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import selectors
+import contextlib
 import socket
 import struct
 import sys
@@ -155,8 +156,9 @@ class Connection:
         return self._cut_off(len(self.pending))
 
     def half_close(self) -> None:
-        """Send FIN: nothing more will be sent, but the answer is still wanted."""
-        self.socket.shutdown(socket.SHUT_WR)
+        """Send FIN: nothing more will be sent, but the answer is still wanted. A server that has gone gets none."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def drop(self, reset: bool = False) -> None:
         """Close the connection now: with FIN, or with RST if ``reset``. Again: nothing happens.
