@@ -167,15 +167,26 @@ class Script:
         self.wait_until(lambda: line in self.out.splitlines(), timeout)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send it a signal, once its main thread sleeps, or never does.
+
+        Python does not notice a signal that comes just before a system call, until that returns (and ``time.sleep``
+        may take an hour): every Python program is like that, and the tests are not about it.
+        """
+        watch = Stopwatch()
+        while watch.seconds < 0.2 and not self._is_asleep():
+            os.sched_yield()
         self.process.send_signal(number)
 
-    def insist(self, number: signal.Signals) -> float:
-        """Send it a signal every tenth of a second until it has ended; the seconds that this took.
+    def _is_asleep(self) -> bool:
+        """Whether its main thread sleeps in the kernel; yes, where that cannot be known."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:
+            return True
+        return stat.rpartition(") ")[2].startswith("S")
 
-        Python does not notice a signal that comes between a signal handler's end and the system call that then goes
-        on, before the next one. So a second signal, sent as soon as the first has shown its effect, may be lost.
-        """
+    def insist(self, number: signal.Signals) -> float:
+        """Send it a signal every tenth of a second until it has ended, as people do; the seconds that this took."""
         watch = Stopwatch()
         while watch.seconds < TIMEOUT:
             self.send(number)

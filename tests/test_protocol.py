@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import socket
 import threading
 import time
@@ -847,8 +846,3 @@ def test_an_answer_that_is_cut_off_by_the_server_is_not_taken_for_whole() -> Non
         threading.Thread(target=server.stop, args=(0,)).start()
         with pytest.raises(IncompleteAnswer):
             client.body()
-
-
-def test_the_log_is_bunpys() -> None:
-    """What ``quiet`` above looks at is where errors would be."""
-    assert logging.getLogger("bunpy").propagate

@@ -553,6 +553,22 @@ class TestTurn:
                 generator.aclose().send(None)
             assert log == [GeneratorExit]
 
+    def test_source_closed_by_another_in_that_of_a_refusal(self, speedups: SimpleNamespace) -> None:
+        """``athrow`` on a generator that is over gives None: that is its end, and no event to be refused for ever."""
+
+        async def refused() -> Source:
+            until = time.perf_counter() + 2
+            while time.perf_counter() < until:
+                with contextlib.suppress(InvalidEvent):
+                    yield None
+
+        generator = refused()
+        rig = Rig(speedups, generator)
+        assert rig.step() is None
+        with pytest.raises(StopIteration):
+            generator.aclose().send(None)
+        assert Done(False) in [rig.step() for _ in range(5)]
+
 
 class Stuck(FakeTransport):
     """Pauses its outlet with each write, as a full transport does through its protocol."""
@@ -1820,6 +1836,33 @@ class TestCancellation:
                 return await Rig(speedups, source()).run()
 
             assert run(main()) == ["a", "b", "ExceptionGroup", "c"]
+
+    @pytest.mark.parametrize("before", [0, 1, 2, 3])
+    def test_of_a_source_that_another_has_closed(
+        self, speedups: SimpleNamespace, before: int
+    ) -> None:
+        """An ``aclose`` from elsewhere as the source waits may fail or not; the stream can still be cancelled."""
+
+        async def main() -> None:
+            async def source() -> Source:
+                for number in range(before):
+                    yield str(number)
+                await asyncio.get_running_loop().create_future()
+
+            generator = source()
+            rig = Rig(speedups, generator)
+            task = asyncio.ensure_future(rig.run())
+            await asyncio.sleep(0)
+            await until(lambda: len(rig.sent) == before)
+            with contextlib.suppress(RuntimeError):
+                await generator.aclose()
+            task.cancel()
+            await asyncio.wait({task}, timeout=2)
+            assert task.done()
+            assert task.cancelled()
+            assert len(rig.sent) == before
+
+        run(main())
 
     def test_future_that_is_cancelled_itself(self, speedups: SimpleNamespace) -> None:
         async def main() -> None:

@@ -78,7 +78,7 @@ def test_after_the_main_script(scripts: Scripts, number: Number) -> None:
         "time.sleep(3600)",
         "threading.Event().wait()",
         "while True: pass",
-        "asyncio.run(asyncio.sleep(3600))",
+        "asyncio.run(sleep())",
         "os.read(os.pipe()[0], 1)",
     ],
 )
@@ -86,6 +86,9 @@ def test_in_a_program_that_does_something_else(scripts: Scripts, number: Number,
     """Its ``finally`` and its functions at exit are run."""
     script = scripts.module(f"""
         atexit.register(say, "atexit")
+        async def sleep():
+            say("asleep")
+            await asyncio.sleep(3600)
         try:
             serve(handler, port=0)
             say("after serve")
@@ -93,8 +96,14 @@ def test_in_a_program_that_does_something_else(scripts: Scripts, number: Number,
         finally:
             say("finally")
     """)
-    script.wait_for("after serve")
-    assert drain(script, number) == ["after serve", "generator closed", "finally", "atexit"]
+    script.wait_for("asleep" if "asyncio" in busy else "after serve")
+    lines = drain(script, number)
+    assert [line for line in lines if line != "asleep"] == [
+        "after serve",
+        "generator closed",
+        "finally",
+        "atexit",
+    ]
 
 
 @BOTH
@@ -213,6 +222,34 @@ def test_a_handler_that_is_still_at_work(scripts: Scripts, tmp_path: Path, numbe
         (tmp_path / "go").touch()
         answer = asked.result(TIMEOUT)
     assert (answer.status, answer.text(), answer.closes) == (200, "hello", True)
+    assert script.end(SOON) == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "serve(interrupts, port=0)",
+        "serve(interrupts, port=0).wait()",
+        "with serve(interrupts, port=0) as server:\n    server.wait()",
+    ],
+    ids=["after the script", "in wait", "in a with"],
+)
+def test_a_signal_that_interrupts_no_system_call(scripts: Scripts, source: str) -> None:
+    """As one that comes just before the main thread begins to wait: whoever waits for a server has to look."""
+    script = scripts.module(f"""
+import _thread
+def interrupts(req):
+    if req.path == "/interrupt":
+        _thread.interrupt_main(signal.SIGTERM)
+    return handler(req)
+{source}
+""")
+    if "wait" not in source:
+        assert request(script.url, path="/ended", timeout=TIMEOUT).text() == "ended"
+    with EventClient(script.url, "/events") as client:
+        client.read(1)
+        assert request(script.url, path="/interrupt").text() == "hello"
+        assert client.read_all() == []
     assert script.end(SOON) == 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import selectors
-import contextlib
 import socket
 import struct
 import sys
