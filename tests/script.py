@@ -111,6 +111,7 @@ class Script:
     ) -> None:
         self._changed = threading.Condition()
         self._text = {"out": "", "err": ""}
+        self._url: str | None = None
         self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=folder,
@@ -151,11 +152,12 @@ class Script:
 
     @property
     def url(self) -> str:
-        """Where its first server is, once that has answered."""
-        self.wait_until(lambda: bool(self.urls))
-        url = self.urls[0]
-        request(url, timeout=TIMEOUT)
-        return url
+        """Where its first server is, which has answered once then."""
+        if self._url is None:
+            self.wait_until(lambda: bool(self.urls))
+            request(self.urls[0], timeout=TIMEOUT)
+            self._url = self.urls[0]
+        return self._url
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
         """Wait until ``condition()``, asked when something was written; fails when that does not come."""

@@ -34,7 +34,7 @@ def scripts(tmp_path: Path) -> Iterator[Scripts]:
 
 def drain(script: Script, number: Number) -> list[str]:
     """Send a signal while streams run, which must end cleanly, as must the process; the lines that it printed."""
-    request(script.url)
+    assert script.url
     clients = [EventClient(url, "/events") for url in script.urls]
     for client in clients:
         client.read(1)
@@ -143,6 +143,7 @@ def test_several_servers(scripts: Scripts, number: Number) -> None:
         say("after serve")
     """)
     script.wait_for("after serve")
+    script.wait_until(lambda: len(script.urls) == 3)
     assert drain(script, number) == ["after serve", *["generator closed"] * 3]
 
 
@@ -156,6 +157,7 @@ def test_a_server_of_another_thread(scripts: Scripts) -> None:
         say("after serve")
     """)
     script.wait_for("after serve")
+    script.wait_until(lambda: len(script.urls) == 2)
     assert drain(script, SIGTERM) == ["after serve", *["generator closed"] * 2]
 
 

@@ -32,6 +32,8 @@ _SPREAD_STEP: Final = 0.01
 _SPREAD_MIN: Final = 20
 #: Seconds for generators to see that they are cancelled, once a server's grace is over.
 _LAST_TIME: Final = 0.2
+#: Seconds after which a main thread that waits for a server looks whether there has been a signal.
+_LOOK_TIME: Final = 0.25
 
 
 class Server:
@@ -129,6 +131,9 @@ class Server:
         is_main = threading.current_thread() is threading.main_thread()
         self.main_waits += is_main
         try:
+            # A signal that the kernel gave another thread, or that came just before the wait, wakes no main thread.
+            while is_main and not self._closed.done():
+                concurrent.futures.wait([self._closed], _LOOK_TIME)
             self._closed.result()
         finally:
             self.main_waits -= is_main

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Signals"]
 
 #: Seconds that a process still has after a second signal.
-_LAST_TIME: Final = 0.3
+_LAST_TIME: Final = 0.2
 #: Seconds after which the main thread is told again.
 _REPEAT_TIME: Final = 0.05
 _HANDLED: Final = (signal.SIGINT, signal.SIGTERM)
@@ -61,6 +61,8 @@ class Signals:
         self._has_heard.set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._is_ending:
+            return  # a third signal interrupts the second's handler, which ends the process
         running = [server for server in self._servers if not server.is_closed]
         if running and not self._is_draining:
             self._is_draining = True
@@ -106,7 +108,7 @@ class Signals:
         with contextlib.suppress(RuntimeError):
             flusher = threading.Thread(target=_flush, daemon=True)
             flusher.start()
-            flusher.join(max(0.0, deadline - time.monotonic()))
+            flusher.join(max(0.1, deadline - time.monotonic()))
         os._exit(128 + number)
 
 
