@@ -573,6 +573,15 @@ class Console:
         with self._changed:
             assert self._changed.wait_for(lambda: text in self._text, TIMEOUT), self._text
 
+    def interrupt(self) -> None:
+        """Send SIGINT until Python tells of it, which looks for one only while it reads the terminal."""
+        watch = Stopwatch()
+        while "KeyboardInterrupt\r\n>>> " not in self._text:
+            assert watch.seconds < TIMEOUT, self._text
+            self.process.send_signal(signal.SIGINT)
+            with self._changed:
+                self._changed.wait(0.2)
+
     @property
     def url(self) -> str:
         self.wait_for("bunpy: serving on")
@@ -607,8 +616,7 @@ def test_a_console_keeps_its_interrupt(tmp_path: Path) -> None:
         console.type("from bunpy.serve import serve\nserver = serve(lambda req: 'hello', port=0)\n")
         url = console.url
         assert request(url).text() == "hello"
-        console.process.send_signal(signal.SIGINT)
-        console.wait_for("KeyboardInterrupt\r\n>>> ")
+        console.interrupt()
         assert request(url).text() == "hello"
 
 
@@ -618,8 +626,7 @@ def test_a_console_after_a_script(scripts: Scripts, tmp_path: Path) -> None:
         assert request(console.url).text() == "hello"
         console.type("print(1 + 1, 'is two')\n")
         console.wait_for("2 is two\r\n>>> ")
-        console.process.send_signal(signal.SIGINT)
-        console.wait_for("KeyboardInterrupt\r\n>>> ")
+        console.interrupt()
         assert request(console.url).text() == "hello"
         console.type("exit()\n")
         assert console.process.wait(SOON) == 0
@@ -696,7 +703,7 @@ def test_an_interrupt_of_asyncio_run(scripts: Scripts) -> None:
 
 
 def test_a_loop_that_ends_ends_its_servers(scripts: Scripts) -> None:
-    script = scripts.run("""
+    script = scripts.module("""
         async def main():
             server = serve(handler, port=0)
             await asyncio.to_thread(gate.wait)

@@ -15,6 +15,14 @@ cdef extern from *:
     #include <windows.h>
     /* No direct send there: asyncio's transports own the socket. */
     static Py_ssize_t bunpy_send(int fd, const char *data, Py_ssize_t size) { errno = EAGAIN; return -1; }
+    static double bunpy_monotonic(void) {
+    #if PY_VERSION_HEX >= 0x030D0000
+        PyTime_t now;
+        return PyTime_MonotonicRaw(&now) < 0 ? 0.0 : (double)now * 1e-9;
+    #else
+        return (double)GetTickCount64() * 1e-3;
+    #endif
+    }
     static long long bunpy_clock(void) {
         LARGE_INTEGER count, frequency;
         QueryPerformanceCounter(&count);
@@ -32,13 +40,19 @@ cdef extern from *:
     }
     static long long bunpy_clock(void) {
         struct timespec now;
+    #ifdef __APPLE__
+        clock_gettime(CLOCK_UPTIME_RAW, &now);  /* what time.monotonic reads there */
+    #else
         clock_gettime(CLOCK_MONOTONIC, &now);
+    #endif
         return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
     }
+    static double bunpy_monotonic(void) { return (double)bunpy_clock() * 1e-9; }
     #endif
     """
     Py_ssize_t bunpy_send(int fd, const char* data, Py_ssize_t size) nogil
     long long bunpy_clock() nogil
+    double bunpy_monotonic() nogil
 
 cdef enum:
     HEADROOM = 512  # as in encoder_c
@@ -48,7 +62,7 @@ cdef bytes LAST_CHUNK = b"0\r\n\r\n"
 
 
 cdef long long clock() noexcept nogil:
-    """Nanoseconds of the clock that ``time.monotonic`` reads."""
+    """Nanoseconds of a clock that never goes back."""
     return bunpy_clock()
 
 
@@ -129,7 +143,7 @@ cdef class Outlet:
         if transport is None or transport.is_closing():
             return 0
         self.bytes_sent += size
-        self.last_sent = clock() * 1e-9
+        self.last_sent = bunpy_monotonic()
         if self.fd >= 0 and transport.get_write_buffer_size() == 0:
             sent = bunpy_send(self.fd, data, size)
             if sent == size:

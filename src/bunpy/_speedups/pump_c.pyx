@@ -101,12 +101,14 @@ cdef class Pump:
     cdef bint is_direct      # whether the source is stepped itself; never before __anext__ has run its hooks
     cdef bint is_suspended   # whether the source waits at an await, and not at its yield
     cdef bint is_over
+    cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef readonly Py_ssize_t events
     cdef public bint is_stopped
 
     def __cinit__(self, source, ByteBuffer buffer, Outlet outlet):
         self.source = source
         self.step = None
+        self.refused = None
         self.buf = buffer
         self.outlet = outlet
         self.is_fresh = True
@@ -135,6 +137,7 @@ cdef class Pump:
         """Close a step that is suspended; part of the protocol of ``await``."""
         step, self.step = self.step, None
         self.is_over = True
+        self.refused = None
         if step is not None:
             step.close()
 
@@ -151,7 +154,8 @@ cdef class Pump:
             while True:
                 if thrown is not None:
                     exc, thrown = thrown, None
-                    if self.step is None and self.is_direct and self.is_suspended:
+                    # A generator that someone else has closed meanwhile would swallow it: its athrow gives None.
+                    if self.step is None and self.is_direct and self.is_suspended and self.source.ag_frame is not None:
                         self.step = self.source.athrow(exc)
                         continue
                     if self.step is None:
@@ -162,6 +166,13 @@ cdef class Pump:
                         item = stop.value
                     else:
                         return self.suspend(yielded)
+                elif self.refused is not None:
+                    exc, self.refused = self.refused, None
+                    if self.is_async_generator and self.source.ag_frame is None:
+                        self.is_over = True
+                        break
+                    self.step = self.steppable(self.source.athrow(exc))
+                    continue
                 elif self.step is None and self.is_direct:
                     if PyIter_Send(<PyObject*>self.source, <PyObject*>None, &given) != PYGEN_NEXT:
                         bunpy_own(given)
@@ -182,10 +193,10 @@ cdef class Pump:
                 try:
                     self.events += self.buf.add(item)
                 except (InvalidEvent, InvalidResponse) as exc:
-                    throw = getattr(self.source, "athrow", None)
-                    if throw is None:
+                    if getattr(self.source, "athrow", None) is None:
                         raise
-                    self.step = self.steppable(throw(exc))
+                    # Thrown when the loop has had its turn: a step that is made and never begun warns.
+                    self.refused = exc
                     if clock() > turn:
                         return self.take_turn()
                     continue
@@ -209,6 +220,7 @@ cdef class Pump:
             self.is_over = True
         except BaseException:
             self.step = None
+            self.refused = None
             self.is_over = True
             self.outlet.flush_buffer(self.buf, False)
             raise

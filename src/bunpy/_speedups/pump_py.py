@@ -123,10 +123,14 @@ class Pump:
                     refused = exc
                 if time.monotonic() > self._turn:
                     await _suspend(None)
+                    if getattr(source, "ag_frame", source) is None:
+                        return  # closed by someone else in the meantime: athrow would give None, for ever
                 try:
                     item = await throw(refused)
                 except StopAsyncIteration:
                     return
+                finally:
+                    del refused  # its traceback holds this frame, which would hold it
             now = time.monotonic()
             if self._is_fresh or now - began > STEP_TIME or len(self._buffer) >= FLUSH_SIZE:
                 outlet.flush(self._buffer)

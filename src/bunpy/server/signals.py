@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Signals"]
 
 #: Seconds that a process still has after a second signal.
-_LAST_TIME: Final = 0.2
+_LAST_TIME: Final = 0.15
 #: Seconds after which the main thread is told again.
 _REPEAT_TIME: Final = 0.05
 _HANDLED: Final = (signal.SIGINT, signal.SIGTERM)
@@ -108,7 +108,7 @@ class Signals:
         with contextlib.suppress(RuntimeError):
             flusher = threading.Thread(target=_flush, daemon=True)
             flusher.start()
-            flusher.join(max(0.1, deadline - time.monotonic()))
+            flusher.join(max(0.05, deadline - time.monotonic()))
         os._exit(128 + number)
 
 
