@@ -12,11 +12,12 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from watching import connections, until
 
 from bunpy.http import protocol
 from bunpy.http.protocol import HTTPProtocol
@@ -45,13 +46,6 @@ WAYS = ["FIN", "RST", "half-close"]
 LOOPS = ["uvloop", "asyncio"]
 
 
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.001)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def few_objects() -> Iterator[None]:
     """Let a full collection look at what came since only: 1 ms instead of 100."""
@@ -75,11 +69,6 @@ def loop_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if name == "asyncio":
         monkeypatch.setattr(residence, "new_loop", asyncio.new_event_loop)
     return name
-
-
-def connections(server: Server) -> list[HTTPProtocol]:
-    assert server._service is not None
-    return list(server._service.connections)
 
 
 def left_behind(server: Server) -> tuple[int, int, int, int]:

@@ -9,7 +9,6 @@ import gc
 import json
 import logging
 import sys
-import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -21,6 +20,7 @@ from collections.abc import (
 from typing import Any
 
 import pytest
+from watching import Log, until
 
 from bunpy.serve import HTTPError, Request, Response, SSEResponse
 from bunpy.testing import Answer, Connection, EventClient, exchange, request, serving
@@ -31,35 +31,6 @@ BINARY = "application/octet-stream"
 ERROR = b"Internal Server Error\n"
 
 Handler = Callable[[Request], Any]
-
-
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.002)
-
-
-class Log:
-    """The records of all loggers; a test takes those that it expects, and none may be left."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        self._caplog = caplog
-
-    @property
-    def records(self) -> list[logging.LogRecord]:
-        return self._caplog.get_records("call")
-
-    @property
-    def messages(self) -> list[str]:
-        return [record.getMessage() for record in self.records]
-
-    def take(self) -> logging.LogRecord:
-        """The one record that there is, or that there will be soon."""
-        until(lambda: bool(self.records))
-        (record,) = self.records
-        self.records.clear()
-        return record
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from watching import connections, until
 
 from bunpy.http import hangup
 from bunpy.http.hangup import Probe, is_hung_up, reset, untaken
-from bunpy.http.protocol import HTTPProtocol
-from bunpy.serve import Request, Response, Server, SSEResponse
+from bunpy.serve import Request, Response, SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.testing import Connection, EventClient, serving
 
@@ -29,13 +29,6 @@ SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: what is not waited for
 
 Pair = tuple[socket.socket, socket.socket]
-
-
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.002)
 
 
 @pytest.fixture(autouse=True)
@@ -323,11 +316,6 @@ class Sleeper:
             await asyncio.sleep(NEVER)
         finally:
             self.ended.append(time.monotonic())
-
-
-def connections(server: Server) -> list[HTTPProtocol]:
-    assert server._service is not None
-    return list(server._service.connections)
 
 
 def head(target: str = "/", version: str = "1.1") -> bytes:

@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bunpy.http.host",
         "bunpy.http.request",
         "bunpy.http.request_line",
+        "bunpy.http.target",
         "bunpy.http.response",
     ),
     ("bunpy.http.answer", "bunpy.http.known_heads", "bunpy.sse.response"),

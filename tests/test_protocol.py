@@ -8,18 +8,19 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from fakes import FakeTransport
+from watching import connections, until
 
 from bunpy.http import protocol
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Service
-from bunpy.serve import HTTPError, Request, Response, Server, SSEResponse
+from bunpy.serve import HTTPError, Request, Response, SSEResponse
 from bunpy.server.config import Config
 from bunpy.testing import (
     Connection,
@@ -34,13 +35,6 @@ from bunpy.testing import (
 SOON = 5.0  # seconds: what should come at once has surely come
 BRIEF = 0.1  # seconds: a timeout that is waited for
 MIB = 1024 * 1024
-
-
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -246,11 +240,6 @@ def test_reading_goes_on_after_it_was_held_back(monkeypatch: pytest.MonkeyPatch)
             received += client.receive()
         client.send(LAST)
         assert client.receive_to_end().endswith(b"/last")
-
-
-def connections(server: Server) -> list[HTTPProtocol]:
-    assert server._service is not None
-    return list(server._service.connections)
 
 
 def test_bytes_that_come_between_two_turns_start_nothing_out_of_turn() -> None:

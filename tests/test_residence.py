@@ -575,12 +575,12 @@ class Console:
 
     def interrupt(self) -> None:
         """Send SIGINT until Python tells of it, which looks for one only while it reads the terminal."""
-        watch = Stopwatch()
-        while "KeyboardInterrupt\r\n>>> " not in self._text:
-            assert watch.seconds < TIMEOUT, self._text
+        for _ in range(int(TIMEOUT)):
             self.process.send_signal(signal.SIGINT)
             with self._changed:
-                self._changed.wait(0.2)
+                if self._changed.wait_for(lambda: "KeyboardInterrupt\r\n>>> " in self._text, 1):
+                    return
+        raise AssertionError(self._text)
 
     @property
     def url(self) -> str:

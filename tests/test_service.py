@@ -8,10 +8,11 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 
 import pytest
+from watching import until
 
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
@@ -23,13 +24,6 @@ from bunpy.testing import Connection, EventClient, exchange, parse_answers, requ
 
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: what is not waited for
-
-
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.002)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import logging
 import queue
 import socket
 import threading
@@ -17,8 +16,8 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from watching import Log, connections, until
 
-from bunpy.http.protocol import HTTPProtocol
 from bunpy.serve import Event, HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
 from bunpy.server import sockets
 from bunpy.sse import stream
@@ -38,46 +37,6 @@ NEVER = 60.0  # seconds: a delay that is not waited for
 BRIEF = 0.1  # seconds: one that is
 
 Source = Callable[[], AsyncIterator[Any]]
-
-
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.002)
-
-
-class Log:
-    """The records of all loggers; a test takes those that it expects, and none may be left."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        self._caplog = caplog
-
-    @property
-    def records(self) -> list[logging.LogRecord]:
-        return self._caplog.get_records("call")
-
-    @property
-    def messages(self) -> list[str]:
-        return [record.getMessage() for record in self.records]
-
-    def take(self) -> logging.LogRecord:
-        """The one record that there is, or that there will be soon."""
-        until(lambda: bool(self.records))
-        (record,) = self.records
-        self.records.clear()
-        return record
-
-    def take_error(self) -> BaseException:
-        """What the one record has the traceback of."""
-        record = self.take()
-        assert (record.name, record.levelname) == ("bunpy", "ERROR")
-        assert "<Request GET /" in record.getMessage()
-        assert record.exc_info is not None
-        error = record.exc_info[1]
-        assert error is not None
-        record.exc_info = None  # pytest keeps the record, which would keep the generator
-        return error
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,11 +83,6 @@ class Gate:
 
     def open(self) -> None:
         self._future.set_result(None)
-
-
-def connections(server: Server) -> list[HTTPProtocol]:
-    assert server._service is not None
-    return list(server._service.connections)
 
 
 def is_idle(server: Server) -> bool:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import sqlite3
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from watching import Log, connections, until
 
-from bunpy.http.protocol import HTTPProtocol
 from bunpy.serve import HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
 from bunpy.sse import stream
 from bunpy.sse.threaded import ThreadedSource
@@ -31,45 +30,6 @@ from bunpy.testing import (
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: what is not waited for
 BRIEF = 0.1  # seconds: what is
-
-
-def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
-        time.sleep(0.002)
-
-
-class Log:
-    """The records of all loggers; a test takes those that it expects, and none may be left."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        self._caplog = caplog
-
-    @property
-    def records(self) -> list[logging.LogRecord]:
-        return self._caplog.get_records("call")
-
-    @property
-    def messages(self) -> list[str]:
-        return [record.getMessage() for record in self.records]
-
-    def take(self) -> logging.LogRecord:
-        """The one record that there is, or that there will be soon."""
-        until(lambda: bool(self.records))
-        (record,) = self.records
-        self.records.clear()
-        return record
-
-    def take_error(self) -> BaseException:
-        """What the one record has the traceback of."""
-        record = self.take()
-        assert (record.name, record.levelname) == ("bunpy", "ERROR")
-        assert record.exc_info is not None
-        error = record.exc_info[1]
-        assert error is not None
-        record.exc_info = None  # pytest keeps the record, which would keep the generator
-        return error
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,11 +52,6 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
 
 def generator_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("bunpy-generator")]
-
-
-def connections(server: Server) -> list[HTTPProtocol]:
-    assert server._service is not None
-    return list(server._service.connections)
 
 
 def is_idle(server: Server) -> bool:

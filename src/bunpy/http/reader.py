@@ -9,7 +9,6 @@ framing alone.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -25,6 +24,7 @@ from bunpy.http.request_line import (
     method_and_version,
     unknown_method,
 )
+from bunpy.http.target import origin_form
 
 if TYPE_CHECKING:
     from bunpy.http.host import HostList
@@ -34,7 +34,6 @@ __all__ = ["FIELD_LIMIT", "RequestReader"]
 FIELD_LIMIT: Final = 256
 #: A body is read in pieces of this size, so that what is pipelined behind a short one is not copied with it.
 _WINDOW: Final = 16 * 1024
-_ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 #: Fields that say more than a handler wants to know: how the body is framed, what becomes of the connection.
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "proxy-connection", "transfer-encoding", "upgrade"}
@@ -280,7 +279,7 @@ class RequestReader:
             raise RequestRefused(405, f"{method} is not for this server", {"Allow": _ALLOW})
         url = self._url.decode("ascii")
         if url[0] != "/" or "#" in url:
-            url = self._origin_form(url, method, headers)
+            url = origin_form(url, method, self._version, headers, self._hosts)
         is_current = self._version == "1.1"
         host = headers.get("host")
         if host is not None:
@@ -304,24 +303,6 @@ class RequestReader:
             return request
         self._request = request
         return self._read_body()
-
-    def _origin_form(self, url: str, method: str, headers: dict[str, str]) -> str:
-        """The target as path and query (RFC 9112 section 3.2); absolute form gives up its host to the headers."""
-        if "#" in url:
-            raise RequestRefused(400, "The request target has a fragment (RFC 9112 section 3.2)")
-        if url == "*" and method == "OPTIONS":
-            return url
-        match = _ABSOLUTE.fullmatch(url)
-        if match is None:
-            raise RequestRefused(
-                400, 'The request target is a path from "/" on, an http URL, or * for OPTIONS'
-            )
-        if "host" in headers:
-            self._hosts.check(headers["host"])
-        elif self._version == "1.1":
-            raise RequestRefused(400, "The request has no Host (RFC 9112 section 3.2)")
-        headers["host"], rest = match.groups()
-        return rest if rest.startswith("/") else f"/{rest}"
 
     def _check_expectation(self, headers: dict[str, str]) -> None:
         expectation = headers.get("expect")

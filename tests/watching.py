@@ -1,0 +1,58 @@
+"""What several test files wait for and look at: conditions, the log, a server's connections."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bunpy.http.protocol import HTTPProtocol
+from bunpy.serve import Server
+
+SOON = 5.0  # seconds: what should come at once has surely come
+
+
+def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
+        time.sleep(0.002)
+
+
+class Log:
+    """The records of all loggers; a test takes those that it expects, and none may be left."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    @property
+    def records(self) -> list[logging.LogRecord]:
+        return self._caplog.get_records("call")
+
+    @property
+    def messages(self) -> list[str]:
+        return [record.getMessage() for record in self.records]
+
+    def take(self) -> logging.LogRecord:
+        """The one record that there is, or that there will be soon."""
+        until(lambda: bool(self.records))
+        (record,) = self.records
+        self.records.clear()
+        return record
+
+    def take_error(self) -> BaseException:
+        """What the one record has the traceback of."""
+        record = self.take()
+        assert (record.name, record.levelname) == ("bunpy", "ERROR")
+        assert record.exc_info is not None
+        error = record.exc_info[1]
+        assert error is not None
+        record.exc_info = None  # pytest keeps the record, which would keep the generator
+        return error
+
+
+def connections(server: Server) -> list[HTTPProtocol]:
+    assert server._service is not None
+    return list(server._service.connections)
