@@ -128,7 +128,10 @@ class Workshop:
 
     def _try_wheel(self, name: str, **environment: str) -> CompletedProcess[str]:
         folder = self._folder / name
-        unpack_archive(self.sdist.result(), folder)
+        with tarfile.open(self.sdist.result()) as sdist:
+            if hasattr(tarfile, "data_filter"):  # which a Python of before 2023 lacks
+                sdist.extraction_filter = tarfile.data_filter
+            sdist.extractall(folder)
         (source,) = folder.iterdir()
         command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", self.dist(name))
         return run(self._tools.result(), *command, folder=source, **environment)
