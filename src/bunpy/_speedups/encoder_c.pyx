@@ -33,7 +33,6 @@ cdef extern from "Python.h":
     Py_ssize_t Py_SIZE(object)
 
 cdef enum:
-    HEADROOM = 512             # a response head of a usual size and a chunk's size go here
     TAILROOM = 16              # a chunk's end and the last chunk go here
     CAPACITY = 80 * 1024       # a flush comes at 64 KiB: room for that and one more usual event
     CAPACITY_KEPT = 1 << 20    # what one huge event made it grow to is given back
@@ -64,7 +63,7 @@ cdef class ByteBuffer:
 
     def take(self):
         """The bytes that are waiting; none are left."""
-        taken = PyBytes_FromStringAndSize(self.payload(), self.used)
+        taken = PyBytes_FromStringAndSize(payload(self), self.used)
         self.clear()
         return taken
 
@@ -85,9 +84,6 @@ cdef class ByteBuffer:
         self.memory = memory
         self.capacity = capacity
         return 0
-
-    cdef char* payload(self) noexcept:
-        return self.memory + HEADROOM
 
     cdef void clear(self) noexcept:
         cdef char* memory
@@ -130,7 +126,7 @@ cdef class BytesBuffer(ByteBuffer):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(item)
         self.written = self.used
         self.reserve(size)
-        memcpy(self.payload() + self.used, PyBytes_AS_STRING(item), size)
+        memcpy(payload(self) + self.used, PyBytes_AS_STRING(item), size)
         self.used += size
         return 1
 
@@ -205,7 +201,7 @@ cdef object field(object event, str key, Py_ssize_t* known):
 
 cdef int add_raw(ByteBuffer buf, const char* source, Py_ssize_t size) except -1:
     buf.reserve(size)
-    memcpy(buf.payload() + buf.written, source, size)
+    memcpy(payload(buf) + buf.written, source, size)
     buf.written += size
     return 0
 
@@ -234,7 +230,7 @@ cdef int add_line(
     ):
         refuse_value(name, text)
     buf.reserve(mark_size + size + 1)
-    target = buf.payload() + buf.written
+    target = payload(buf) + buf.written
     memcpy(target, mark, mark_size)
     memcpy(target + mark_size, source, size)
     target[mark_size + size] = 10
@@ -267,7 +263,7 @@ cdef int add_lines(ByteBuffer buf, str name, const char* mark, Py_ssize_t mark_s
             stop = cr
         length = (end if stop is NULL else stop) - source
         buf.reserve(mark_size + length + 1)
-        target = buf.payload() + buf.written
+        target = payload(buf) + buf.written
         memcpy(target, mark, mark_size)
         memcpy(target + mark_size, source, length)
         target[mark_size + length] = 10

@@ -12,6 +12,3 @@ cdef class Outlet:
     cdef readonly double last_sent
     cdef int flush_buffer(self, ByteBuffer buf, bint last) except -1
     cdef int send_memory(self, const char* data, Py_ssize_t size) except -1
-
-
-cdef long long clock() noexcept nogil

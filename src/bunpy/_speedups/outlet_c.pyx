@@ -5,30 +5,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memcpy
 
-from bunpy._speedups.encoder_c cimport ByteBuffer
+from bunpy._speedups.clock cimport monotonic
+from bunpy._speedups.encoder_c cimport HEADROOM, ByteBuffer, payload
 
 cdef extern from *:
     """
-    #include <time.h>
-
     #ifdef _WIN32
-    #include <windows.h>
     /* No direct send there: asyncio's transports own the socket. */
     static Py_ssize_t bunpy_send(int fd, const char *data, Py_ssize_t size) { errno = EAGAIN; return -1; }
-    static double bunpy_monotonic(void) {
-    #if PY_VERSION_HEX >= 0x030D0000
-        PyTime_t now;
-        return PyTime_MonotonicRaw(&now) < 0 ? 0.0 : (double)now * 1e-9;
-    #else
-        return (double)GetTickCount64() * 1e-3;
-    #endif
-    }
-    static long long bunpy_clock(void) {
-        LARGE_INTEGER count, frequency;
-        QueryPerformanceCounter(&count);
-        QueryPerformanceFrequency(&frequency);
-        return (long long)((double)count.QuadPart * 1e9 / (double)frequency.QuadPart);
-    }
     #else
     #include <sys/types.h>
     #include <sys/socket.h>
@@ -38,32 +22,14 @@ cdef extern from *:
     static Py_ssize_t bunpy_send(int fd, const char *data, Py_ssize_t size) {
         return send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
-    static long long bunpy_clock(void) {
-        struct timespec now;
-    #ifdef __APPLE__
-        clock_gettime(CLOCK_UPTIME_RAW, &now);  /* what time.monotonic reads there */
-    #else
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    #endif
-        return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
-    }
-    static double bunpy_monotonic(void) { return (double)bunpy_clock() * 1e-9; }
     #endif
     """
     Py_ssize_t bunpy_send(int fd, const char* data, Py_ssize_t size) nogil
-    long long bunpy_clock() nogil
-    double bunpy_monotonic() nogil
 
 cdef enum:
-    HEADROOM = 512  # as in encoder_c
     CHUNK_MARK = 18  # sixteen hexadecimal digits, CR, LF
 
 cdef bytes LAST_CHUNK = b"0\r\n\r\n"
-
-
-cdef long long clock() noexcept nogil:
-    """Nanoseconds of a clock that never goes back."""
-    return bunpy_clock()
 
 
 cdef class Outlet:
@@ -95,7 +61,7 @@ cdef class Outlet:
         self.fd = -1
 
     cdef int flush_buffer(self, ByteBuffer buf, bint last) except -1:
-        cdef char* start = buf.payload()
+        cdef char* start = payload(buf)
         cdef Py_ssize_t size = buf.used
         cdef char* digit
         cdef Py_ssize_t left
@@ -143,7 +109,7 @@ cdef class Outlet:
         if transport is None or transport.is_closing():
             return 0
         self.bytes_sent += size
-        self.last_sent = bunpy_monotonic()
+        self.last_sent = monotonic()
         if self.fd >= 0 and transport.get_write_buffer_size() == 0:
             sent = bunpy_send(self.fd, data, size)
             if sent == size:

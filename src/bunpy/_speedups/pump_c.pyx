@@ -10,8 +10,9 @@ import, and where the proof fails every step takes the public way.
 
 from cpython.ref cimport PyObject
 
+from bunpy._speedups.clock cimport clock, ticks
 from bunpy._speedups.encoder_c cimport ByteBuffer
-from bunpy._speedups.outlet_c cimport Outlet, clock
+from bunpy._speedups.outlet_c cimport Outlet
 
 import inspect
 
@@ -74,6 +75,7 @@ cdef enum:
     FLUSH_SIZE = 64 * 1024  # bytes
     STEP_TIME = 50_000      # nanoseconds
     TURN_TIME = 5_000_000   # nanoseconds
+    GLANCE_TIME = 10_000    # nanoseconds
 
 
 cdef bint prove_box():
@@ -87,7 +89,20 @@ cdef bint prove_box():
     return bunpy_prove_box(<PyObject*>owned, <PyObject*>value)
 
 
+cdef unsigned long long measure_glance():
+    """How many ticks are surely less than ``GLANCE_TIME``; none where ticks are not counted."""
+    cdef long long began = clock()
+    cdef unsigned long long first = ticks(), passed
+    while clock() - began < GLANCE_TIME:
+        pass
+    passed = ticks() - first
+    # The clock was read before and is read after: whatever came between makes it fewer ticks, and safe.
+    return passed * GLANCE_TIME // (clock() - began)
+
+
 cdef bint BOX_IS_KNOWN = prove_box()
+cdef unsigned long long GLANCE = measure_glance()
+cdef object DONE = object()
 
 
 cdef class Pump:
@@ -101,6 +116,7 @@ cdef class Pump:
     cdef bint is_async_generator
     cdef bint is_direct      # whether the source is stepped itself; never before __anext__ has run its hooks
     cdef bint is_suspended   # whether the source waits at an await, and not at its yield
+    cdef bint is_adding      # whether an exception is the item's, and not the source's
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef readonly Py_ssize_t events
@@ -144,88 +160,109 @@ cdef class Pump:
 
     cdef object advance(self, object thrown):
         """Run until the source suspends (gives what it yielded to the loop) or the await is over (StopIteration)."""
-        cdef PyObject* given = NULL
-        cdef object item
-        cdef long long now, began, turn
+        cdef long long turn
         if self.is_over:
             raise StopIteration(False)
-        try:
-            began = clock()
-            turn = began + TURN_TIME
-            while True:
-                if thrown is not None:
-                    exc, thrown = thrown, None
-                    # A generator that someone else has closed meanwhile would swallow it: its athrow gives None.
-                    if self.step is None and self.is_direct and self.is_suspended and self.source.ag_frame is not None:
-                        self.step = self.source.athrow(exc)
+        turn = clock() + TURN_TIME
+        while True:
+            self.is_adding = False
+            try:
+                yielded = self.run(thrown, turn)
+                break
+            except BaseException as exc:
+                if self.is_adding:
+                    if isinstance(exc, (InvalidEvent, InvalidResponse)) and getattr(
+                        self.source, "athrow", None
+                    ) is not None:
+                        # Thrown when the loop has had its turn: a step that is made and never begun warns.
+                        self.refused = exc
+                        thrown = None
+                        if clock() > turn:
+                            return self.take_turn()
                         continue
-                    if self.step is None:
-                        raise exc
-                    try:
-                        yielded = self.step.throw(exc)
-                    except StopIteration as stop:
-                        item = stop.value
-                    else:
-                        return self.suspend(yielded)
-                elif self.refused is not None:
-                    exc, self.refused = self.refused, None
-                    if self.is_async_generator and self.source.ag_frame is None:
-                        self.is_over = True
-                        break
-                    self.step = self.steppable(self.source.athrow(exc))
-                    continue
-                elif self.step is None and self.is_direct:
-                    if PyIter_Send(<PyObject*>self.source, <PyObject*>None, &given) != PYGEN_NEXT:
-                        bunpy_own(given)
-                        self.is_over = True
-                        break
-                    if not bunpy_is_box(given):
-                        return self.suspend(bunpy_own(given))
-                    item = bunpy_own(bunpy_boxed(given))
-                else:
-                    if self.step is None:
-                        self.step = self.steppable(bunpy_anext(self.source))
-                    if PyIter_Send(<PyObject*>self.step, <PyObject*>None, &given) == PYGEN_NEXT:
-                        return self.suspend(bunpy_own(given))
-                    item = bunpy_own(given)
-                    self.is_direct = self.is_async_generator and BOX_IS_KNOWN
+                elif isinstance(exc, StopAsyncIteration):
+                    self.step = None
+                    self.is_over = True
+                    yielded = DONE
+                    break
                 self.step = None
-                self.is_suspended = False
-                try:
-                    self.events += self.buf.add(item)
-                except (InvalidEvent, InvalidResponse) as exc:
-                    if getattr(self.source, "athrow", None) is None:
-                        raise
-                    # Thrown when the loop has had its turn: a step that is made and never begun warns.
-                    self.refused = exc
-                    if clock() > turn:
-                        return self.take_turn()
-                    continue
-                except (StopIteration, StopAsyncIteration) as exc:  # the data's own methods did that
+                self.refused = None
+                self.is_over = True
+                self.outlet.flush_buffer(self.buf, False)
+                if self.is_adding and isinstance(exc, (StopIteration, StopAsyncIteration)):
                     raise RuntimeError(f"the data of an event raised {type(exc).__name__}") from exc
+                raise
+        if yielded is DONE:
+            raise StopIteration(not self.is_over)
+        return yielded
+
+    cdef object run(self, object thrown, long long turn):
+        """Step and add until something is given to the loop, which it returns, or the await is ``DONE``."""
+        cdef PyObject* given = NULL
+        cdef object item
+        cdef long long now, began = clock()
+        cdef unsigned long long glanced = ticks()
+        while True:
+            if thrown is not None:
+                exc, thrown = thrown, None
+                # A generator that someone else has closed meanwhile would swallow it: its athrow gives None.
+                if self.step is None and self.is_direct and self.is_suspended and self.source.ag_frame is not None:
+                    self.step = self.source.athrow(exc)
+                    continue
+                if self.step is None:
+                    raise exc
+                try:
+                    yielded = self.step.throw(exc)
+                except StopIteration as stop:
+                    item = stop.value
+                else:
+                    return self.suspend(yielded)
+            elif self.refused is not None:
+                exc, self.refused = self.refused, None
+                if self.is_async_generator and self.source.ag_frame is None:
+                    self.is_over = True
+                    return DONE
+                self.step = self.steppable(self.source.athrow(exc))
+                continue
+            elif self.step is None and self.is_direct:
+                if PyIter_Send(<PyObject*>self.source, <PyObject*>None, &given) != PYGEN_NEXT:
+                    bunpy_own(given)
+                    self.is_over = True
+                    return DONE
+                if not bunpy_is_box(given):
+                    return self.suspend(bunpy_own(given))
+                item = bunpy_own(bunpy_boxed(given))
+            else:
+                if self.step is None:
+                    self.step = self.steppable(bunpy_anext(self.source))
+                if PyIter_Send(<PyObject*>self.step, <PyObject*>None, &given) == PYGEN_NEXT:
+                    return self.suspend(bunpy_own(given))
+                item = bunpy_own(given)
+                self.is_direct = self.is_async_generator and BOX_IS_KNOWN
+            self.step = None
+            self.is_suspended = False
+            self.is_adding = True
+            self.events += self.buf.add(item)
+            self.is_adding = False
+            # A clock an event would be a tenth of its cost: it is read when so many ticks have passed that the step
+            # may have taken long. That counts the steps before it, by GLANCE_TIME at most, with the long one.
+            now = began
+            if ticks() - glanced >= GLANCE:
                 now = clock()
-                if self.is_fresh or now - began > STEP_TIME or self.buf.used >= FLUSH_SIZE:
-                    self.outlet.flush_buffer(self.buf, False)
-                    self.is_fresh = False
-                    if self.is_stopped:
-                        self.is_over = True
-                        break
-                    if self.outlet.is_paused:
-                        break
-                    now = clock()
-                if now > turn:
-                    return self.take_turn()
-                began = now
-        except StopAsyncIteration:
-            self.step = None
-            self.is_over = True
-        except BaseException:
-            self.step = None
-            self.refused = None
-            self.is_over = True
-            self.outlet.flush_buffer(self.buf, False)
-            raise
-        raise StopIteration(not self.is_over)
+                glanced = ticks()
+            if self.is_fresh or now - began > STEP_TIME or self.buf.used >= FLUSH_SIZE:
+                self.outlet.flush_buffer(self.buf, False)
+                self.is_fresh = False
+                if self.is_stopped:
+                    self.is_over = True
+                    return DONE
+                if self.outlet.is_paused:
+                    return DONE
+                now = clock()
+                glanced = ticks()
+            if now > turn:
+                return self.take_turn()
+            began = now
 
     cdef object suspend(self, object yielded):
         self.is_suspended = True

@@ -109,6 +109,9 @@ class Pump:
 
     async def _run(self) -> None:
         source, append, outlet = self._source, self._buffer.append, self._outlet
+        waiting = (
+            self._buffer._bytes
+        )  # len() of the buffer itself is a call of Python's: a twelfth of an event
         steps = source if isinstance(source, types.AsyncGeneratorType) else _Steps(source)
         began = time.monotonic()
         async for item in steps:
@@ -132,7 +135,7 @@ class Pump:
                 finally:
                     del refused  # its traceback holds this frame, which would hold it
             now = time.monotonic()
-            if self._is_fresh or now - began > STEP_TIME or len(self._buffer) >= FLUSH_SIZE:
+            if self._is_fresh or now - began > STEP_TIME or len(waiting) >= FLUSH_SIZE:
                 outlet.flush(self._buffer)
                 self._is_fresh = False
                 if self.is_stopped:
