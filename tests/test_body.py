@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from bunpy.errors import RequestRefused
 from bunpy.http.body import Body, ChunkedBody, SizedBody, body_of
+from bunpy.http.limits import Limits
 
 LIMIT = 1000
+LIMITS = Limits(body=LIMIT)
 
 
 def take(body: Body, pieces: Iterable[bytes]) -> tuple[bytes | None, bytes]:
@@ -43,7 +45,7 @@ def cuts(raw: bytes) -> Iterator[list[bytes]]:
 )
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_no_body(headers: dict[str, str], version: str) -> None:
-    assert body_of({"host": "a", **headers}, version, LIMIT) is None
+    assert body_of({"host": "a", **headers}, version, LIMITS) is None
 
 
 @pytest.mark.parametrize(
@@ -53,14 +55,14 @@ def test_no_body(headers: dict[str, str], version: str) -> None:
 )
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_a_body_of_a_size(length: str, size: int, version: str) -> None:
-    body = body_of({"content-length": length}, version, LIMIT)
+    body = body_of({"content-length": length}, version, LIMITS)
     assert isinstance(body, SizedBody)
     assert take(body, [b"x" * size + b"rest"]) == (b"rest", b"x" * size)
 
 
 @pytest.mark.parametrize("coding", ["chunked", "Chunked", "CHUNKED"])
 def test_a_body_in_chunks(coding: str) -> None:
-    body = body_of({"transfer-encoding": coding}, "1.1", LIMIT)
+    body = body_of({"transfer-encoding": coding}, "1.1", LIMITS)
     assert isinstance(body, ChunkedBody)
     assert take(body, [b"5\r\nhello\r\n0\r\n\r\nrest"]) == (b"rest", b"hello")
 
@@ -112,20 +114,20 @@ def test_a_body_in_chunks(coding: str) -> None:
 )
 def test_framing_that_is_refused(headers: dict[str, str], version: str, status: int) -> None:
     with pytest.raises(RequestRefused) as refusal:
-        body_of(headers, version, LIMIT)
+        body_of(headers, version, LIMITS)
     assert refusal.value.status == status
     assert refusal.value.closes
 
 
 def test_a_limit_is_named() -> None:
     with pytest.raises(RequestRefused, match="413 The body is over the limit of 1000 bytes"):
-        body_of({"content-length": "1001"}, "1.1", LIMIT)
+        body_of({"content-length": "1001"}, "1.1", LIMITS)
 
 
 def test_a_limit_of_nothing() -> None:
-    assert body_of({"content-length": "0"}, "1.1", 0) is None
+    assert body_of({"content-length": "0"}, "1.1", Limits(body=0)) is None
     with pytest.raises(RequestRefused, match="413"):
-        body_of({"content-length": "1"}, "1.1", 0)
+        body_of({"content-length": "1"}, "1.1", Limits(body=0))
 
 
 # By size
@@ -166,14 +168,14 @@ BODIES: dict[str, tuple[bytes, bytes]] = {
 def test_chunks_are_put_together(name: str, rest: bytes) -> None:
     raw, content = BODIES[name]
     for pieces in cuts(raw + rest):
-        assert take(ChunkedBody(LIMIT), pieces) == (rest, content), pieces
+        assert take(ChunkedBody(LIMITS), pieces) == (rest, content), pieces
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_chunks_are_complete_at_their_last_byte_only(name: str) -> None:
     raw, _ = BODIES[name]
     for end in range(len(raw)):
-        assert take(ChunkedBody(LIMIT), [raw[:end]])[0] is None, raw[:end]
+        assert take(ChunkedBody(LIMITS), [raw[:end]])[0] is None, raw[:end]
 
 
 SIZE_LINES = [
@@ -228,7 +230,7 @@ def test_chunks_that_break_the_rules_are_refused(name: str) -> None:
     raw, status = REFUSED[name]
     for pieces in cuts(raw):
         with pytest.raises(RequestRefused) as refusal:
-            take(ChunkedBody(LIMIT), pieces)
+            take(ChunkedBody(LIMITS), pieces)
         assert refusal.value.status == status, pieces
         assert refusal.value.message.isprintable()
 
@@ -236,8 +238,8 @@ def test_chunks_that_break_the_rules_are_refused(name: str) -> None:
 @pytest.mark.parametrize("size", [LIMIT - 1, LIMIT])
 def test_chunks_of_the_limit(size: int) -> None:
     raw = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size)
-    assert take(ChunkedBody(LIMIT), [raw]) == (b"", b"x" * size)
-    assert take(ChunkedBody(LIMIT), [b"1\r\nx\r\n" * size + b"0\r\n\r\n"]) == (b"", b"x" * size)
+    assert take(ChunkedBody(LIMITS), [raw]) == (b"", b"x" * size)
+    assert take(ChunkedBody(LIMITS), [b"1\r\nx\r\n" * size + b"0\r\n\r\n"]) == (b"", b"x" * size)
 
 
 def few_cuts(raw: bytes) -> Iterator[list[bytes]]:
@@ -253,11 +255,11 @@ def few_cuts(raw: bytes) -> Iterator[list[bytes]]:
 def test_an_extension_of_the_limit(size: bytes) -> None:
     raw = b"%b;%b\r\nx\r\n0\r\n\r\n" % (size, b"e" * 4095)
     for pieces in few_cuts(raw):
-        assert take(ChunkedBody(LIMIT), pieces) == (b"", b"x")
+        assert take(ChunkedBody(LIMITS), pieces) == (b"", b"x")
     for longer in (raw.replace(b";", b";e"), raw.replace(b";", b" ;")):
         for pieces in few_cuts(longer):
             with pytest.raises(RequestRefused, match="400"):
-                take(ChunkedBody(LIMIT), pieces)
+                take(ChunkedBody(LIMITS), pieces)
 
 
 def test_an_extension_over_the_limit_is_refused_before_it_ends() -> None:
@@ -267,14 +269,14 @@ def test_an_extension_over_the_limit_is_refused_before_it_ends() -> None:
         [b"1;", *[b"e"] * 4200],
     ):
         with pytest.raises(RequestRefused, match="400"):
-            take(ChunkedBody(LIMIT), pieces)
+            take(ChunkedBody(LIMITS), pieces)
 
 
 def test_no_byte_of_a_long_line_is_lost() -> None:
     """A line that is cut where its limit is, with something behind its CR that is no LF."""
     with pytest.raises(RequestRefused, match="400"):
         take(
-            ChunkedBody(LIMIT),
+            ChunkedBody(LIMITS),
             [b"0000000000000001;" + b"e" * 4095 + b"\rlost", b"\nx\r\n0\r\n\r\n"],
         )
 
@@ -282,11 +284,11 @@ def test_no_byte_of_a_long_line_is_lost() -> None:
 def test_extensions_of_the_limit_in_all() -> None:
     full = b"1;%b\r\nx\r\n" % (b"e" * 4095) * 4
     for pieces in few_cuts(full + b"0\r\n\r\n"):
-        assert take(ChunkedBody(LIMIT), pieces) == (b"", b"xxxx")
+        assert take(ChunkedBody(LIMITS), pieces) == (b"", b"xxxx")
     for raw in (full + b"1;\r\nx\r\n0\r\n\r\n", full + b"0;\r\n\r\n"):
         for pieces in few_cuts(raw):
             with pytest.raises(RequestRefused, match="400 The chunk extensions are too long"):
-                take(ChunkedBody(LIMIT), pieces)
+                take(ChunkedBody(LIMITS), pieces)
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -296,23 +298,23 @@ def test_trailers_of_the_limit(count: int) -> None:
     raw += b"X: %b\r\n\r\n" % (b"y" * (3 + 8192 - len(raw) - 7))
     assert len(raw) == 3 + 8192
     for pieces in few_cuts(raw):
-        assert take(ChunkedBody(LIMIT), pieces) == (b"", b"")
+        assert take(ChunkedBody(LIMITS), pieces) == (b"", b"")
     for pieces in few_cuts(raw.replace(b"yy", b"yyy", 1)):
         with pytest.raises(RequestRefused, match="431 The trailers are over the limit of 8192"):
-            take(ChunkedBody(LIMIT), pieces)
+            take(ChunkedBody(LIMITS), pieces)
 
 
 def test_trailers_over_the_limit_are_refused_before_they_end() -> None:
     for pieces in ([b"0\r\nX: " + b"y" * 8192], [b"0\r\nX: ", *[b"y"] * 8192]):
         with pytest.raises(RequestRefused, match="431"):
-            take(ChunkedBody(LIMIT), pieces)
+            take(ChunkedBody(LIMITS), pieces)
 
 
 @pytest.mark.parametrize("kind", ["sized", "chunked"])
 def test_a_body_in_small_pieces_costs_its_size(kind: str) -> None:
     """The limit of a body is one of memory: what a client sends two bytes at a time is not kept two bytes at a time."""
     size = 200_000
-    body: Body = SizedBody(size) if kind == "sized" else ChunkedBody(size)
+    body: Body = SizedBody(size) if kind == "sized" else ChunkedBody(Limits(body=size))
     if kind == "chunked":
         body.feed(b"%x\r\n" % size)
     tracemalloc.start()
@@ -334,7 +336,7 @@ def test_a_body_in_small_pieces_costs_its_size(kind: str) -> None:
 def test_whatever_is_sent_in_chunks_is_read(chunks: list[bytes], rest: bytes, size: int) -> None:
     raw = b"".join(b"%X\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n" + rest
     pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
-    assert take(ChunkedBody(LIMIT), pieces) == (rest, b"".join(chunks))
+    assert take(ChunkedBody(LIMITS), pieces) == (rest, b"".join(chunks))
 
 
 @settings(deadline=None, max_examples=300)
@@ -342,7 +344,7 @@ def test_whatever_is_sent_in_chunks_is_read(chunks: list[bytes], rest: bytes, si
 def test_any_bytes_are_read_or_refused_the_same_way(raw: bytes, size: int) -> None:
     def outcome(pieces: list[bytes]) -> tuple[bytes | None, bytes] | int:
         try:
-            return take(ChunkedBody(LIMIT), pieces)
+            return take(ChunkedBody(LIMITS), pieces)
         except RequestRefused as refusal:
             return refusal.status
 

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from bunpy.errors import RequestRefused
+from bunpy.http.limits import Limits
 
 __all__ = ["Body", "ChunkedBody", "SizedBody", "body_of"]
 
-EXTENSION_LIMIT: Final = 4 * 1024
-EXTENSIONS_LIMIT: Final = 16 * 1024
-TRAILERS_LIMIT: Final = 8 * 1024
 _SIZE_DIGITS: Final = 16
 
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
@@ -42,11 +40,11 @@ class Body(Protocol):
         """What has been read, framing removed."""
 
 
-def body_of(headers: Mapping[str, str], version: str, limit: int) -> Body | None:
+def body_of(headers: Mapping[str, str], version: str, limits: Limits) -> Body | None:
     """The body that follows a head with these fields, None if none does (RFC 9112 section 6.3).
 
-    ``RequestRefused`` for framing of which there could be two opinions (400), and for a body of over ``limit``
-    bytes (413).
+    ``RequestRefused`` for framing of which there could be two opinions (400), and for a body of over
+    ``limits.body`` bytes (413).
     """
     coding = headers.get("transfer-encoding")
     length = headers.get("content-length")
@@ -55,15 +53,15 @@ def body_of(headers: Mapping[str, str], version: str, limit: int) -> Body | None
             raise RequestRefused(
                 400, "Transfer-Encoding is chunked, once, in HTTP/1.1 and without Content-Length"
             )
-        return ChunkedBody(limit)
+        return ChunkedBody(limits)
     if length is None:
         return None
     if not (length.isascii() and length.isdigit()):
         raise RequestRefused(400, "Content-Length is one decimal number (RFC 9112 section 6.3)")
     digits = length.lstrip("0")
-    size = int(digits or "0") if len(digits) < 20 else limit + 1
-    if size > limit:
-        raise RequestRefused(413, f"The body is over the limit of {limit} bytes")
+    size = int(digits or "0") if len(digits) < 20 else limits.body + 1
+    if size > limits.body:
+        raise RequestRefused(413, f"The body is over the limit of {limits.body} bytes")
     return SizedBody(size) if size else None
 
 
@@ -87,12 +85,12 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A chunked body (RFC 9112 section 7.1); ``RequestRefused`` if it breaks the rules or is over ``limit`` bytes."""
+    """A chunked body (RFC 9112 section 7.1); ``RequestRefused`` if it breaks the rules or is over the limits."""
 
-    __slots__ = ("_content", "_extensions", "_limit", "_line", "_missing", "_state", "_trailers")
+    __slots__ = ("_content", "_extensions", "_limits", "_line", "_missing", "_state", "_trailers")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._content = bytearray()
         self._line = b""  # the part of a line that has come
         self._state = ChunkedBody._read_size
@@ -131,7 +129,7 @@ class ChunkedBody:
         return line[:-2], end
 
     def _read_size(self, data: bytes, position: int) -> tuple[int, bool]:
-        line, position = self._read_line(data, position, _SIZE_DIGITS + EXTENSION_LIMIT)
+        line, position = self._read_line(data, position, _SIZE_DIGITS + self._limits.extension)
         known = self._line.rstrip(b"\r") if line is None else line
         digits = _CHUNK_SIZE.match(known)
         if digits is None and (known or line is not None):
@@ -139,7 +137,8 @@ class ChunkedBody:
                 400, "A chunk's size is 1 to 16 hexadecimal digits (RFC 9112 section 7.1)"
             )
         extension = 0 if digits is None else len(known) - digits.end()
-        if extension > EXTENSION_LIMIT or self._extensions + extension > EXTENSIONS_LIMIT:
+        limits = self._limits
+        if extension > limits.extension or self._extensions + extension > limits.extensions:
             raise RequestRefused(400, "The chunk extensions are too long")
         if line is None or digits is None:
             return position, False
@@ -149,8 +148,8 @@ class ChunkedBody:
             )
         self._extensions += extension
         self._missing = int(digits[0], 16)
-        if len(self._content) + self._missing > self._limit:
-            raise RequestRefused(413, f"The body is over the limit of {self._limit} bytes")
+        if len(self._content) + self._missing > limits.body:
+            raise RequestRefused(413, f"The body is over the limit of {limits.body} bytes")
         self._state = ChunkedBody._read_data if self._missing else ChunkedBody._read_trailer
         return position, False
 
@@ -177,10 +176,11 @@ class ChunkedBody:
         return position, False
 
     def _read_trailer(self, data: bytes, position: int) -> tuple[int, bool]:
-        left = TRAILERS_LIMIT - self._trailers
+        limit = self._limits.trailers
+        left = limit - self._trailers
         end = data.find(b"\n", position)
         if len(self._line) + ((len(data) if end < 0 else end + 1) - position) > left:
-            raise RequestRefused(431, f"The trailers are over the limit of {TRAILERS_LIMIT} bytes")
+            raise RequestRefused(431, f"The trailers are over the limit of {limit} bytes")
         line, position = self._read_line(data, position, left)
         if line is None:
             return position, False

@@ -28,7 +28,8 @@ class HostList:
 
     def __init__(self, allowed: Iterable[str] | None, addresses: Iterable[str]) -> None:
         self._names = None if allowed is None else frozenset(allowed)
-        self._is_loopback_only = allowed is None and all(map(is_loopback, addresses))
+        hosts = list(addresses)  # none on a Unix socket, which no page reaches
+        self._is_loopback_only = allowed is None and bool(hosts) and all(map(is_loopback, hosts))
         self._known = lru_cache(maxsize=256)(self._status)
 
     def status(self, host: str) -> int:
@@ -70,6 +71,8 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    # An IPv4 address in IPv6's clothes is one from CPython 3.13 on only, and nobody's name for this machine.
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None

@@ -28,10 +28,10 @@ from bunpy.http.target import origin_form
 
 if TYPE_CHECKING:
     from bunpy.http.host import HostList
+    from bunpy.http.limits import Limits
 
-__all__ = ["FIELD_LIMIT", "RequestReader"]
+__all__ = ["RequestReader"]
 
-FIELD_LIMIT: Final = 256
 #: A body is read in pieces of this size, so that what is pipelined behind a short one is not copied with it.
 _WINDOW: Final = 16 * 1024
 #: Fields that say more than a handler wants to know: how the body is framed, what becomes of the connection.
@@ -45,23 +45,21 @@ class RequestReader:
     """One connection's requests: ``feed`` it what comes, then ask for ``next_request`` until that gives None.
 
     Sizes are in bytes and counted on what is fed, not on what is parsed. A ``RequestRefused`` from ``next_request``
-    is the last thing that it has to say.
+    is the last thing that it has to say, unless that says that it does not close.
     """
 
     __slots__ = (
         "_at",
         "_body",
-        "_body_limit",
         "_data",
         "_fed",
         "_fields",
-        "_head_limit",
         "_headers",
         "_hosts",
         "_is_complete",
         "_is_simple",
         "_known",
-        "_line_limit",
+        "_limits",
         "_method",
         "_parser",
         "_refusal",
@@ -75,16 +73,11 @@ class RequestReader:
 
     def __init__(
         self,
-        *,
-        line_limit: int,
-        head_limit: int,
-        body_limit: int,
+        limits: Limits,
         hosts: HostList,
         known: KnownHeads | None = None,
     ) -> None:
-        self._line_limit = line_limit
-        self._head_limit = head_limit
-        self._body_limit = body_limit
+        self._limits = limits
         self._hosts = hosts
         self._known = KnownHeads() if known is None else known
         self._parser: httptools.HttpRequestParser | None = None
@@ -158,14 +151,21 @@ class RequestReader:
             return None
         at = self._at
         line_end = data.find(b"\n", at) + 1
-        if not line_end:
-            check_partial_line(data[at:], self._line_limit)
-            return None
-        self._method, self._version = method_and_version(data[at:line_end], self._line_limit)
+        try:
+            if not line_end:
+                check_partial_line(data[at:], self._limits.request_line)
+                return None
+            self._method, self._version = method_and_version(
+                data[at:line_end], self._limits.request_line
+            )
+        except RequestRefused:
+            if data.startswith(b"HEAD ", at):  # to which a refusal has no body either
+                self._method = "HEAD"
+            raise
         end = data.find(b"\r\n\r\n", at) + 4
         if end < 4:
             return self._read_rest_of_head()
-        if end - at > self._head_limit:
+        if end - at > self._limits.head:
             raise self._head_too_large()
         whole = self._take(end)
         self._parse(whole)
@@ -205,7 +205,7 @@ class RequestReader:
         end = at + seam + 4 - len(self._tail) if seam >= 0 else data.find(b"\r\n\r\n", at) + 4
         is_complete = seam >= 0 or end > 3
         piece = self._take(end if is_complete else len(data))
-        if self._fed + len(piece) > self._head_limit:
+        if self._fed + len(piece) > self._limits.head:
             raise self._head_too_large()
         self._parse(piece)
         if not is_complete:
@@ -217,7 +217,7 @@ class RequestReader:
         return self._finish_head()
 
     def _head_too_large(self) -> RequestRefused:
-        return RequestRefused(431, f"The head is over the limit of {self._head_limit} bytes")
+        return RequestRefused(431, f"The head is over the limit of {self._limits.head} bytes")
 
     def _parse(self, data: bytes) -> None:
         parser = self._parser
@@ -242,8 +242,8 @@ class RequestReader:
             raise RequestRefused(400, f"The head is malformed: {exc} (RFC 9112)") from exc
         if self._refusal is not None:
             raise self._refusal
-        if self._fields > FIELD_LIMIT:
-            raise RequestRefused(431, f"The head has more than {FIELD_LIMIT} fields")
+        if self._fields > self._limits.fields:
+            raise RequestRefused(431, f"The head has more than {self._limits.fields} fields")
 
     # httptools calls these
 
@@ -297,7 +297,7 @@ class RequestReader:
         if "connection" in headers:
             options = [option.strip().lower() for option in headers["connection"].split(",")]
             self.keeps_alive = "close" not in options and (is_current or "keep-alive" in options)
-        self._body = body_of(headers, self._version, self._body_limit)
+        self._body = body_of(headers, self._version, self._limits)
         self._check_expectation(headers)
         if self._body is None:
             return request
@@ -309,7 +309,11 @@ class RequestReader:
         if expectation is None or self._version != "1.1":
             return
         if expectation.lower() != "100-continue":
-            raise RequestRefused(417, "The only expectation that is met is 100-continue")
+            raise RequestRefused(
+                417,
+                "The only expectation that is met is 100-continue",
+                closes=self._body is not None or not self.keeps_alive,
+            )
         self.wants_continue = self._body is not None and not self._data
 
     def _read_body(self) -> Request | None:

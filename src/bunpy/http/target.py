@@ -32,7 +32,10 @@ def origin_form(
             400, 'The request target is a path from "/" on, an http URL, or * for OPTIONS'
         )
     if "host" in headers:
-        hosts.check(headers["host"])
+        if (
+            hosts.status(headers["host"]) == 400
+        ):  # it has to be one, and is not heeded (section 3.2.2)
+            hosts.check(headers["host"])
     elif version == "1.1":
         raise RequestRefused(400, "The request has no Host (RFC 9112 section 3.2)")
     headers["host"], rest = match.groups()
