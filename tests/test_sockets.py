@@ -1,4 +1,7 @@
-"""Listening sockets, asked the kernel what they are: addresses, ports, tuning; and the messages of what goes wrong."""
+"""Listening on hosts and ports, asked the kernel what came of it; the messages of what goes wrong; where else.
+
+Unix sockets and inherited ones have files of their own: here is only that they are found.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,23 @@ import errno
 import os
 import resource
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from script import Scripts
 
-from bunpy.serve import Request
+from bunpy.server import sockets
+from bunpy.server.inherited import Activation
+from bunpy.server.listeners import Listeners
 from bunpy.server.sockets import bind, raise_descriptor_limit
 from bunpy.testing import request, serving
 
+Listen = Callable[..., Listeners]
 Bind = Callable[..., list[socket.socket]]
-
-#: Level, option and value of all that a half-open peer, or a small write, depends on.
-TUNING = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-]
-
-USER_TIMEOUT = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 
 BOTH_FAMILIES = [
     (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("::1", 0, 0, 0)),
@@ -39,19 +34,24 @@ BOTH_FAMILIES = [
 
 
 @pytest.fixture
-def bound() -> Iterator[Bind]:
-    """``bind``, with its sockets closed at the end."""
+def listening() -> Iterator[Listen]:
+    """``bind``, with what it gives closed at the end."""
     with ExitStack() as stack:
 
         def call(
-            hostname: str = "127.0.0.1", port: int = 0, backlog: int = 16
-        ) -> list[socket.socket]:
-            listeners = bind(hostname, port, backlog)
-            for listener in listeners:
-                stack.enter_context(listener)
+            hostname: str = "127.0.0.1", port: int = 0, backlog: int = 16, unix_mode: int = 0o666
+        ) -> Listeners:
+            listeners = bind(hostname, port, backlog, unix_mode)
+            stack.callback(listeners.close)
             return listeners
 
         yield call
+
+
+@pytest.fixture
+def bound(listening: Listen) -> Bind:
+    """The sockets of ``bind``, closed at the end."""
+    return lambda *args, **options: listening(*args, **options).sockets
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *found: Any) -> None:
@@ -197,61 +197,64 @@ def test_a_free_port_is_free_in_both_families(bound: Bind, monkeypatch: pytest.M
     assert not ports & set(refused)
 
 
-# --- the tuning ----------------------------------------------------------------------------------
+# --- where else ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hostname", ["127.0.0.1", "::1"])
-def test_connections_inherit_the_tuning(bound: Bind, hostname: str) -> None:
-    (listener,) = bound(hostname)
-    with socket.create_connection(listener.getsockname()[:2], 5):
-        listener.settimeout(5)
-        accepted, _ = listener.accept()
-        with accepted:
-            for level, option, value in TUNING:
-                assert accepted.getsockopt(level, option) == value, (level, option)
+def test_what_is_told_of_a_port(listening: Listen) -> None:
+    listeners = listening("127.0.0.1")
+    assert listeners.addresses == ["127.0.0.1"]
+    assert listeners.port == listeners.sockets[0].getsockname()[1]
+    assert listeners.url("https") == f"https://127.0.0.1:{listeners.port}"
 
 
-def test_connections_of_a_server_have_the_tuning() -> None:
-    """The loop changes nothing of it, uvloop's or asyncio's own."""
-    values: list[int] = []
-
-    def handler(req: Request) -> str:
-        for name in os.listdir("/proc/self/fd"):
-            peer = peer_of(int(name))
-            if peer is not None and peer == req.client:
-                values.extend(options_of(int(name)))
-        return "hello"
-
-    with serving(handler) as server:
-        assert request(server).text() == "hello"
-    assert values == [value for _, _, value in TUNING]
+def test_a_unix_socket(listening: Listen, tmp_path: Path) -> None:
+    """Whatever the port, and with the permissions asked for."""
+    listeners = listening(f"unix:{tmp_path}/s", 10**20, 16, 0o640)
+    assert stat.filemode((tmp_path / "s").stat().st_mode) == "srw-r-----"
+    assert (listeners.port, listeners.addresses) == (0, [])
+    assert listeners.url("https") == f"unix:{tmp_path}/s"
+    listeners.close()
+    assert os.listdir(tmp_path) == []
 
 
-def peer_of(fd: int) -> tuple[str, int] | None:
-    try:
-        with socket.socket(fileno=os.dup(fd)) as connection:
-            name = connection.getpeername()
-            return name[:2] if isinstance(name, tuple) else None
-    except OSError:
-        return None  # no socket, or not a connected one
+def test_an_abstract_unix_socket(listening: Listen) -> None:
+    name = f"bunpy-test-{os.getpid()}"
+    listeners = listening(f"unix:@{name}")
+    assert listeners.url("http") == f"unix:@{name}"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"\0{name}")
+        listeners.close()
+        listeners.close()
 
 
-def options_of(fd: int) -> list[int]:
-    with socket.socket(fileno=os.dup(fd)) as connection:
-        return [connection.getsockopt(level, option) for level, option, _ in TUNING]
+def test_a_descriptor(listening: Listen) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        listeners = listening(f"fd:{given.detach()}", -1)
+    assert listeners.url("http") == f"http://127.0.0.1:{listeners.port}"
+    with socket.create_connection(("127.0.0.1", listeners.port), 5):
+        pass
 
 
-def test_what_the_platform_lacks_is_left_out(bound: Bind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
-    failing_socket(
-        monkeypatch,
-        "setsockopt",
-        OSError(errno.ENOPROTOOPT, "Protocol not available"),
-        lambda self, level, option, value: option == socket.TCP_KEEPCNT,
-    )
-    (listener,) = bound()
-    assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-    assert listener.getsockopt(*USER_TIMEOUT) == 0
+@pytest.mark.parametrize("hostname", ["systemd", "systemd:http"])
+def test_systemd(monkeypatch: pytest.MonkeyPatch, hostname: str) -> None:
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    monkeypatch.setattr(sockets, "_activation", Activation())
+    assert str(refusal(hostname, -1).strerror).startswith("systemd has passed no sockets")
+
+
+@pytest.mark.parametrize("hostname", ["unix", "fd", "fd::1"])
+def test_a_host_that_is_nearly_something_else(
+    monkeypatch: pytest.MonkeyPatch, hostname: str
+) -> None:
+    asked: list[str | None] = []
+
+    def getaddrinfo(host: str | None, *args: Any, **options: Any) -> NoReturn:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert refusal(hostname, 80).errno == errno.EADDRNOTAVAIL
+    assert asked == [hostname]
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

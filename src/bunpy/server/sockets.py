@@ -1,4 +1,7 @@
-"""Listening sockets: bound before ``serve`` returns, and tuned so that every connection inherits the tuning."""
+"""Where a server listens: hosts and ports are bound here; Unix sockets and inherited ones in rooms of their own.
+
+All of that is done before ``serve`` returns.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,16 @@ import errno
 import os
 import socket
 import sys
-from typing import Any
+from typing import Any, Final
+
+from bunpy.server.inherited import Activation, inherited
+from bunpy.server.listeners import Listeners
+from bunpy.server.tuning import tune
+
+if sys.platform != "win32":
+    from bunpy.server.unix_socket import listen_at
 
 __all__ = ["bind", "raise_descriptor_limit"]
-
-#: Half-open peers: a connection on which nothing arrives is asked after 15 s, every 5 s, 3 times; what was sent
-#: must be acknowledged within 20 s. So a peer that vanished without a word is gone within 40 s, whether it was sent
-#: to or not.
-_PEER_TUNING = (
-    ("SOL_SOCKET", "SO_KEEPALIVE", 1),
-    ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),
-    ("IPPROTO_TCP", "TCP_KEEPINTVL", 5),
-    ("IPPROTO_TCP", "TCP_KEEPCNT", 3),
-    ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 20_000),
-    ("IPPROTO_TCP", "TCP_NODELAY", 1),
-)
-
 
 #: What getaddrinfo gives for an address.
 _Found = tuple[int, int, int, str, tuple[Any, ...]]
@@ -30,12 +27,35 @@ _Found = tuple[int, int, int, str, tuple[Any, ...]]
 #: Ports that are tried where any will do, until one is free on every address of the name.
 _TRIES = 10
 
+#: One for the process, as its environment is.
+_activation: Final = Activation()
 
-def bind(hostname: str, port: int, backlog: int) -> list[socket.socket]:
-    """Sockets that listen on every address of ``hostname``, all on one port (a free one for port 0).
 
-    Raises ``OSError`` whose message names the address and says what to do.
+def bind(hostname: str, port: int, backlog: int, unix_mode: int = 0o666) -> Listeners:
+    """Listen where ``hostname`` says.
+
+    - a name or an address: on every address of it, all on one port (a free one for port 0);
+    - "unix:/path", or "unix:@name" for Linux's abstract namespace: on a Unix socket, its file's permissions
+      ``unix_mode``; a file that nobody listens on is replaced;
+    - "fd:3": on the socket of that descriptor, which the server takes over;
+    - "systemd", or "systemd:name": on the sockets that systemd has passed to this process, or those of that name.
+
+    ``port`` matters to the first alone. Raises ``OSError`` whose message names the place and says what to do.
     """
+    kind, colon, name = hostname.partition(":")
+    if kind == "unix" and colon:
+        if sys.platform != "win32":
+            listener, file = listen_at(name, backlog, unix_mode)
+            return Listeners([listener], on_close=None if file is None else file.remove)
+        raise OSError(errno.EAFNOSUPPORT, f"{hostname}: Python has no Unix sockets on Windows")
+    if kind == "fd" and colon and ":" not in name:  # fd::1 is an address
+        return Listeners(inherited(name))
+    if kind == "systemd":
+        return Listeners(_activation.take(name))
+    return Listeners(_listen_at_port(hostname, port, backlog), hostname=hostname)
+
+
+def _listen_at_port(hostname: str, port: int, backlog: int) -> list[socket.socket]:
     if not 0 <= port <= 65535:
         raise OSError(errno.EINVAL, f"{port} is no port: ports are 0 to 65535")
     where = f"port {port} on {hostname or 'all addresses'}"
@@ -74,7 +94,7 @@ def _listen(found: list[_Found], port: int, backlog: int) -> list[socket.socket]
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            _tune(listener)
+            tune(listener)
             if port == 0 and len(listeners) > 1:
                 port = listeners[0].getsockname()[1]
             try:
@@ -95,13 +115,6 @@ def _listen(found: list[_Found], port: int, backlog: int) -> list[socket.socket]
             listener.close()
         raise
     return listeners
-
-
-def _tune(listener: socket.socket) -> None:
-    for level, option, value in _PEER_TUNING:
-        if hasattr(socket, option):  # what a platform lacks, it does without
-            with contextlib.suppress(OSError):
-                listener.setsockopt(getattr(socket, level), getattr(socket, option), value)
 
 
 def _advice(exc: OSError, where: str) -> str:
