@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from certificates import Pair
 
 from bunpy import testing
 from bunpy.errors import BunpyError, ConfigError
@@ -157,8 +159,16 @@ class Somewhere:
         ),
         ("http://[::1]:81", Address("::1", 81, "/"), "[::1]:81", "http://[::1]:81"),
         ("http://0.0.0.0:81", Address("127.0.0.1", 81, "/"), "127.0.0.1:81", "http://127.0.0.1:81"),
+        (
+            "https://a.test/b",
+            Address("a.test", 443, "/b", is_secure=True),
+            "a.test:443",
+            "https://a.test:443",
+        ),
         ("unix:/a/b", Address("/a/b", None), "localhost", "unix:/a/b"),
         (Somewhere("unix:/a/b"), Address("/a/b", None), "localhost", "unix:/a/b"),
+        ("unix:@a", Address("@a", None), "localhost", "unix:@a"),
+        (Somewhere("unix:@a"), Address("@a", None), "localhost", "unix:@a"),
         (Somewhere("a.test", 81), Address("a.test", 81), "a.test:81", "http://a.test:81"),
         (Somewhere("0.0.0.0", 81), Address("127.0.0.1", 81), "127.0.0.1:81", "http://127.0.0.1:81"),
         (Somewhere("::", 81), Address("::1", 81), "[::1]:81", "http://[::1]:81"),
@@ -172,9 +182,11 @@ def test_where_a_server_is(
     assert str(Address.of(server)) == text
 
 
-@pytest.mark.parametrize("url", ["https://a.test", "a.test:80", "http://", "/a/b", ""])
+@pytest.mark.parametrize("url", ["ftp://a.test", "https://", "a.test:80", "http://", "/a/b", ""])
 def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"must be 'http://host:port/path' or 'unix:/path', not"):
+    with pytest.raises(
+        ValueError, match=r"must be 'http://host.*', 'https://.*' or 'unix:/path', not"
+    ):
         Address.of(url)
 
 
@@ -229,6 +241,46 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         assert recorder.head.startswith(b"GET /a HTTP/1.1\r\nHost: localhost\r\n")
         with EventClient(Somewhere(url)) as client:
             assert client.read_all() == []
+
+
+def test_an_abstract_unix_socket() -> None:
+    name = f"bunpy-test-{os.urandom(8).hex()}"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"\0{name}")
+    listener.listen()
+    with scripted(answering(b"HTTP/1.1 204 No Content\r\n\r\n"), listener=listener):
+        assert request(f"unix:@{name}").status == 204
+    with pytest.raises(ConnectionRefusedError, match=f"no connection to unix:@{name}"):
+        request(f"unix:@{name}")
+
+
+@pytest.mark.parametrize(("unread", "error"), [(b"", None), (b"x", ConnectionResetError)])
+def test_leaving_over_a_unix_socket(
+    tmp_path: Path, unread: bytes, error: type[OSError] | None
+) -> None:
+    """Without SO_LINGER there: a client that leaves bytes unread is what the server sees as an RST."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.fspath(tmp_path / "s"))
+    listener.listen()
+    has_gone = threading.Event()
+    seen: list[bytes | type[OSError]] = []
+
+    def turn(conn: socket.socket) -> None:
+        if unread:
+            conn.sendall(unread)
+        assert has_gone.wait(10)
+        try:
+            seen.append(conn.recv(1))
+        except OSError as exc:
+            seen.append(type(exc))
+
+    with scripted(turn, listener=listener) as url:
+        connection = Connection(url)
+        if unread:
+            connection.socket.recv(1, socket.MSG_PEEK)
+        connection.drop(reset=True)
+        has_gone.set()
+    assert seen == [error or b""]
 
 
 # --- deadlines and pieces ----------------------------------------------------------------------
@@ -1050,6 +1102,300 @@ def test_an_exchange_with_a_server_that_takes_no_more() -> None:
         got = exchange(url, bytes(50_000_000), half_close=True)
     assert got.end == "reset"
     assert got.data in (b"", b"HTTP/1.1 413 \r\nContent-Length: 0\r\n\r\n")
+
+
+# --- TLS ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return Pair.made_in(tmp_path_factory.mktemp("pair"))
+
+
+@contextmanager
+def secured(pair: Pair, *turns: Callable[[ssl.SSLSocket], object]) -> Iterator[str]:
+    """A scripted server of TLS; a turn begins when the hands are shaken."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+
+    def wrapped(turn: Callable[[ssl.SSLSocket], object]) -> Turn:
+        def secure_turn(conn: socket.socket) -> None:
+            with context.wrap_socket(conn, server_side=True, suppress_ragged_eofs=False) as tls:
+                tls.settimeout(10)
+                turn(tls)
+
+        return secure_turn
+
+    with scripted(*map(wrapped, turns)) as url:
+        yield url.replace("http:", "https:")
+
+
+def shutting(*pieces: bytes) -> Callable[[ssl.SSLSocket], None]:
+    """A turn that answers, says close_notify, and waits for the client's."""
+
+    def turn(conn: ssl.SSLSocket) -> None:
+        answering(*pieces)(conn)
+        conn.unwrap()
+
+    return turn
+
+
+def test_a_request_over_tls(pair: Pair) -> None:
+    with secured(pair, shutting(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab")) as url:
+        assert request(url, tls=pair.client()).body == b"ab"
+
+
+def test_a_server_object_with_a_context_is_spoken_to_by_tls(pair: Pair) -> None:
+    recorder = Recorder(b"HTTP/1.1 204 No Content\r\n\r\n")
+    with secured(pair, recorder) as url:
+        server = Somewhere("127.0.0.1", int(url.rpartition(":")[2]))
+        assert request(server, tls=pair.client()).status == 204
+    assert recorder.fields == {"host": url.removeprefix("https://")}
+
+
+def test_an_https_url_is_trusted_as_the_system_does(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssl, "create_default_context", pair.client)
+    with secured(pair, shutting(b"HTTP/1.1 204 No Content\r\n\r\n")) as url:
+        assert request(url).status == 204
+
+
+def test_tls_with_a_url_without_is_a_contradiction(pair: Pair) -> None:
+    with pytest.raises(ValueError, match=r"and 'http://127\.0\.0\.1:1' does not"):
+        Connection("http://127.0.0.1:1", tls=pair.client())
+
+
+def test_a_certificate_that_is_not_trusted(pair: Pair) -> None:
+    told: list[str | None] = []
+
+    def accept(conn: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        with pytest.raises(ssl.SSLError) as caught:
+            context.wrap_socket(conn, server_side=True).recv(1)
+        told.append(caught.value.reason)
+
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with scripted(accept) as url, pytest.raises(ssl.SSLCertVerificationError):
+        request(url.replace("http:", "https:"), tls=stranger)
+    assert told == ["TLSV1_ALERT_UNKNOWN_CA"]
+
+
+def test_a_server_that_does_not_speak_tls(pair: Pair) -> None:
+    def answer(conn: socket.socket) -> None:
+        conn.recv(1000)
+        conn.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with scripted(answer) as url, pytest.raises(ssl.SSLError):
+        request(url.replace("http:", "https:"), tls=pair.client())
+
+
+def read_hello(conn: socket.socket) -> None:
+    assert conn.recv(1000)
+
+
+def test_a_server_that_closes_in_the_handshake(pair: Pair) -> None:
+    message = r"https://127.* closed in the TLS handshake"
+    with scripted(read_hello) as url, pytest.raises(ConnectionError, match=message):
+        request(url.replace("http:", "https:"), tls=pair.client())
+
+
+def test_the_handshake_has_a_deadline(pair: Pair) -> None:
+    with scripted(wait_for_fin) as url:
+        message = r"no TLS handshake with https://127.* within 0\.1 s"
+        with pytest.raises(TimeoutError, match=message):
+            request(url.replace("http:", "https:"), tls=pair.client(), timeout=0.1)
+
+
+def test_what_is_known_of_a_connection_over_tls(pair: Pair) -> None:
+    with (
+        secured(pair, wait_for_close_notify) as url,
+        Connection(url, tls=pair.client()) as connection,
+    ):
+        assert connection.tls is not None
+        assert connection.tls.getpeercert(binary_form=True) == pair.der
+        assert connection.tls.version() == "TLSv1.3"
+        assert str(connection.address) == url
+    with scripted(wait_for_fin) as url, Connection(url) as connection:
+        assert connection.tls is None
+
+
+def wait_for_close_notify(conn: ssl.SSLSocket) -> None:
+    """FIN alone would be an SSLEOFError."""
+    while conn.recv(65536):
+        pass
+
+
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+def test_events_over_tls(pair: Pair, pieces: str) -> None:
+    stream = chunk(b"id: 1\ndata: a\n\n") + chunk(b":\n\ndata: b\n\n") + b"0\r\n\r\n"
+    records = cut(CHUNKED + stream, "bytes" if pieces == "bytes" else "whole")
+    with secured(pair, shutting(*records)) as url, EventClient(url, tls=pair.client()) as client:
+        assert client.read_all() == [event("a", "1"), event("b", "1")]
+        assert client.ended_cleanly
+        assert client.connection.receive() == b""
+        assert client.connection.end == "closed"
+
+
+def test_a_record_that_comes_in_pieces(pair: Pair) -> None:
+    """A call waits for the rest of it, and takes nothing for the end."""
+
+    def dribble(conn: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                conn.sendall(outgoing.read())
+                incoming.write(conn.recv(65536))
+        tls.write(b"all of it")
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in cut(outgoing.read(), "bytes"):
+            conn.sendall(piece)
+            time.sleep(0.0001)  # so that they are received one at a time, or nearly
+        wait_for_fin(conn)
+
+    with (
+        scripted(dribble) as url,
+        Connection(url.replace("http:", "https:"), tls=pair.client()) as connection,
+    ):
+        assert connection.receive() == b"all of it"
+
+
+@pytest.mark.parametrize(
+    ("head", "is_clean"),
+    [(CHUNKED, True), (UNTIL_CLOSE, False)],
+    ids=["chunked", "until the close"],
+)
+def test_a_connection_that_is_cut_without_close_notify(
+    pair: Pair, head: bytes, is_clean: bool
+) -> None:
+    """It shows where the end of the connection is that of the answer."""
+    body = chunk(b"data: a\n\n") + b"0\r\n\r\n" if is_clean else b"data: a\n\n"
+    with (
+        secured(pair, answering(head + body)) as url,
+        EventClient(url, tls=pair.client()) as client,
+    ):
+        assert client.read() == [event("a")]
+        assert client.connection.receive_to_end() == b""
+        assert client.connection.end == "truncated"
+        if is_clean:
+            assert client.read_all() == []
+        else:
+            with pytest.raises(IncompleteAnswer, match="the connection was truncated before"):
+                client.read_all()
+        assert client.ended_cleanly is is_clean
+
+
+def test_a_stream_that_ends_with_close_notify_only(pair: Pair) -> None:
+    turn = shutting(UNTIL_CLOSE + b"data: a\n\n")
+    with secured(pair, turn) as url, EventClient(url, tls=pair.client()) as client:
+        assert client.read_all() == [event("a")]
+        assert client.ended_cleanly
+
+
+def test_a_reset_over_tls(pair: Pair) -> None:
+    has_come = threading.Event()
+
+    def turn(conn: ssl.SSLSocket) -> None:
+        answering(CHUNKED)(conn)
+        assert has_come.wait(5)
+        reset(conn)
+
+    with secured(pair, turn) as url, Connection(url, tls=pair.client()) as connection:
+        connection.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert connection.receive_until(b"\r\n\r\n") == CHUNKED
+        has_come.set()
+        assert connection.receive_to_end() == b""
+        assert connection.end == "reset"
+
+
+def test_half_close_is_close_notify(pair: Pair) -> None:
+    def turn(conn: ssl.SSLSocket) -> None:
+        read_head(conn)
+        wait_for_close_notify(conn)
+        conn.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        conn.unwrap()
+
+    with secured(pair, turn) as url:
+        done = exchange(
+            url, b"GET / HTTP/1.1\r\n\r\n", pieces="bytes", half_close=True, tls=pair.client()
+        )
+    assert (done.statuses, done.end) == ([204], "closed")
+
+
+@pytest.mark.parametrize(("way", "seen"), [("drop", None), ("close the socket", ssl.SSLEOFError)])
+def test_leaving_over_tls(pair: Pair, way: str, seen: type[OSError] | None) -> None:
+    ends: list[type[BaseException] | None] = []
+
+    def turn(conn: ssl.SSLSocket) -> None:
+        conn.sendall(b"x")
+        try:
+            wait_for_close_notify(conn)
+        except OSError as exc:
+            ends.append(type(exc))
+        else:
+            ends.append(None)
+
+    with secured(pair, turn) as url:
+        connection = Connection(url, tls=pair.client())
+        assert connection.receive() == b"x"
+        if way == "close the socket":
+            connection.socket.close()
+        else:
+            connection.drop()
+            connection.drop()
+    assert ends == [seen]
+
+
+def read_records(conn: ssl.SSLSocket) -> None:
+    """To the end of the connection below TLS: OpenSSL would not tell RST from FIN."""
+    while socket.socket.recv(conn, 65536):
+        pass
+
+
+def test_leaving_with_a_reset_over_tls(pair: Pair) -> None:
+    def turn(conn: ssl.SSLSocket) -> None:
+        conn.sendall(b"x")
+        with pytest.raises(ConnectionResetError):
+            read_records(conn)
+
+    with secured(pair, turn) as url:
+        connection = Connection(url, tls=pair.client())
+        assert connection.receive() == b"x"
+        connection.drop(reset=True)
+
+
+def test_a_long_request_and_a_long_answer_at_once_over_tls(pair: Pair) -> None:
+    size = 4_000_000
+
+    def turn(conn: ssl.SSLSocket) -> None:
+        read_head(conn)
+        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        left = size
+        while left:
+            left -= len(conn.recv(65536))
+        conn.unwrap()
+
+    with secured(pair, turn) as url:
+        answer = request(url, "POST", body=bytes(size), tls=pair.client())
+    assert len(answer.body) == size
+
+
+def test_a_reconnection_over_tls(pair: Pair) -> None:
+    first = holding(CHUNKED + chunk(b"id: 7\ndata: a\n\n"))
+    second = Recorder(CHUNKED + b"0\r\n\r\n")
+    with secured(pair, first, second) as url, EventClient(url, tls=pair.client()) as client:
+        client.read()
+        with client.reconnect() as again:
+            assert again.connection.tls is not None
+            assert again.read_all() == []
+    assert second.fields["last-event-id"] == "7"
 
 
 # --- serving -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ __all__ = ["Address", "ServerLike"]
 
 # A server bound to every address is reached by its loopback name.
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_PORTS = {"http": 80, "https": 443}
 
 
 class ServerLike(Protocol):
@@ -20,7 +21,10 @@ class ServerLike(Protocol):
 
     @property
     def hostname(self) -> str:
-        """A host name or address, or "unix:" and the path of a socket."""
+        """A host name or address, or "unix:" and the path of a socket or its abstract "@name".
+
+        A server on sockets that it was given ("fd:", "systemd") is found by its URL alone.
+        """
 
     @property
     def port(self) -> int:
@@ -31,17 +35,19 @@ class ServerLike(Protocol):
 class Address:
     """A place to connect to.
 
-    ``host`` is a name or address, or the path of a Unix socket when ``port`` is None; ``target``
-    the origin form that the URL named ("/" when it named none); ``authority`` goes into Host.
+    ``host`` is a name or address, or the path or "@name" of a Unix socket when ``port`` is None; ``target``
+    the origin form that the URL named ("/" when it named none); ``is_secure`` says whether TLS is
+    spoken there; ``authority`` goes into Host.
     """
 
     host: str
     port: int | None
     target: str = "/"
+    is_secure: bool = False
 
     @classmethod
     def of(cls, server: ServerLike | str) -> Address:
-        """Read a URL ("http://host:port/path", "unix:/path") or a server's attributes.
+        """Read a URL ("http://host:port/path", "https:...", "unix:/path") or a server's attributes.
 
         Raises ``ValueError`` for any other URL.
         """
@@ -52,12 +58,14 @@ class Address:
         if server.startswith("unix:"):
             return cls(server.removeprefix("unix:"), None)
         url = urlsplit(server)
-        if url.scheme != "http" or not url.hostname:
+        if url.scheme not in _PORTS or not url.hostname:
             raise ValueError(
-                f"the server must be 'http://host:port/path' or 'unix:/path', not {server!r}"
+                "the server must be 'http://host:port/path', 'https://host:port/path' or "
+                f"'unix:/path', not {server!r}"
             )
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        return cls(_WILDCARDS.get(url.hostname, url.hostname), url.port or 80, target)
+        host, port = _WILDCARDS.get(url.hostname, url.hostname), url.port or _PORTS[url.scheme]
+        return cls(host, port, target, url.scheme == "https")
 
     @property
     def authority(self) -> str:
@@ -68,13 +76,15 @@ class Address:
         return f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"unix:{self.host}" if self.port is None else f"http://{self.authority}"
+        if self.port is None:
+            return f"unix:{self.host}"
+        return f"{'https' if self.is_secure else 'http'}://{self.authority}"
 
     def connect(self, deadline: Deadline, receive_buffer: int | None = None) -> socket.socket:
         """Open a socket to it, else ``OSError`` (``TimeoutError`` after the deadline).
 
         ``receive_buffer`` (bytes) is SO_RCVBUF, set first: it bounds the window that the server
-        gets to see.
+        gets to see. It bounds nothing on a Unix socket, where what is sent counts against the sender.
         """
         failure: OSError = OSError("the name has no address")
         for family, place in self._places():
@@ -98,6 +108,7 @@ class Address:
 
     def _places(self) -> list[tuple[int, Any]]:
         if self.port is None:
-            return [(socket.AF_UNIX, self.host)]
+            is_abstract = self.host.startswith("@")
+            return [(socket.AF_UNIX, f"\0{self.host[1:]}" if is_abstract else self.host)]
         found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         return [(family, place) for family, _, _, _, place in found]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -29,7 +30,8 @@ class EventClient:
     Accept, Content-Length with a ``body``) without regard to case. ``last_event_id`` is sent as
     Last-Event-ID unless it is empty. ``timeout`` (seconds) is a deadline for each call in all,
     and may be given anew with each. ``receive_buffer`` (bytes) sets SO_RCVBUF, for a client that
-    is to be slow: nothing is received but in a call that waits for something.
+    is to be slow: nothing is received but in a call that waits for something. ``tls`` is the context
+    for a server that speaks TLS; see ``Connection``.
 
     A context manager: it drops the connection at the end. Raises what ``request`` raises.
 
@@ -48,6 +50,7 @@ class EventClient:
         last_event_id: str | None = None,
         timeout: float = 5.0,
         receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._server, self._path = server, path
         self._method, self._body = method, body
@@ -55,7 +58,7 @@ class EventClient:
         if last_event_id is None:
             _, last_event_id = self._fields.get("last-event-id", ("", ""))
         self._fields.pop("last-event-id", None)
-        self._timeout, self._receive_buffer = timeout, receive_buffer
+        self._timeout, self._receive_buffer, self._tls = timeout, receive_buffer, tls
 
         self._decoder = Decoder(last_event_id)
         self._content = bytearray()
@@ -63,7 +66,7 @@ class EventClient:
         self._read_event_id = last_event_id
 
         deadline = Deadline(timeout)
-        self.connection = Connection(server, timeout, receive_buffer=receive_buffer)
+        self.connection = Connection(server, timeout, receive_buffer=receive_buffer, tls=tls)
         try:
             with contextlib.suppress(ConnectionError):  # a refusal may come before all was sent
                 self.connection.send(self._request(last_event_id), timeout=deadline)
@@ -168,11 +171,14 @@ class EventClient:
         return self.connection.receive_exactly(n, timeout)
 
     def half_close(self) -> None:
-        """Send FIN and go on reading."""
+        """Send FIN, over TLS close_notify, and go on reading."""
         self.connection.half_close()
 
     def drop(self, reset: bool = False) -> None:
-        """Close the connection now, with FIN or with RST (``reset``). Again: nothing happens."""
+        """Close the connection now, with FIN (over TLS close_notify before it) or with RST (``reset``).
+
+        Again: nothing happens.
+        """
         self.connection.drop(reset)
 
     def reconnect(self) -> EventClient:
@@ -187,6 +193,7 @@ class EventClient:
             last_event_id=self.last_event_id,
             timeout=self._timeout,
             receive_buffer=self._receive_buffer,
+            tls=self._tls,
         )
 
     def _request(self, last_event_id: str) -> bytes:

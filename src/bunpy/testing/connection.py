@@ -1,46 +1,35 @@
-"""One client connection with deadlines: bytes out, bytes in, and how it ended. No HTTP here."""
+"""One client connection with deadlines: bytes out, bytes in, and how it ended. No HTTP here.
+
+Over TLS the bytes are those inside it; pieces become records of their own.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal
 
 from bunpy.testing.address import Address, ServerLike
 from bunpy.testing.deadline import Deadline
 from bunpy.testing.errors import IncompleteAnswer, InvalidAnswer
+from bunpy.testing.pieces import Pieces, cut
+from bunpy.testing.tunnel import Tunnel
 
-__all__ = ["Connection", "Pieces", "cut"]
+__all__ = ["Connection", "End", "Pieces", "cut"]
 
-Pieces = Literal["whole", "bytes"] | Sequence[int]
-
+#: How a connection ended: with the server's FIN (over TLS its close_notify), its RST, or, over TLS,
+#: with FIN and no close_notify, so that what was to come may have been cut off.
+End = Literal["closed", "reset", "truncated"]
 _RECEIVE_SIZE = 64 * 1024
 # SO_LINGER: on, for no time at all. Windows has shorts where POSIX has ints.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-
-
-def cut(data: bytes, pieces: Pieces = "whole") -> list[bytes]:
-    """Cut ``data`` into pieces: "whole", "bytes" (one each), or at the offsets of a sequence.
-
-    Raises ``ValueError`` when the offsets do not rise, or leave the data.
-    """
-    if pieces == "whole":
-        return [data]
-    if pieces == "bytes":
-        return [data[i : i + 1] for i in range(len(data))]
-    if isinstance(pieces, str):
-        raise ValueError(f"pieces is 'whole', 'bytes' or a sequence of offsets, not {pieces!r}")
-    marks = [0, *pieces, len(data)]
-    if marks != sorted(marks):
-        raise ValueError(f"the offsets must rise from 0 to {len(data)}, not {list(pieces)!r}")
-    return [data[start:stop] for start, stop in itertools.pairwise(marks)]
 
 
 class Connection:
@@ -48,11 +37,16 @@ class Connection:
 
     ``timeout`` (seconds) is a deadline for each call in all, not for each system call, and may be
     given anew with each call. ``receive_buffer`` (bytes) sets SO_RCVBUF before connecting, for a
-    client that is to be slow. A context manager: it closes at the end. Not for several threads.
+    client that is to be slow. ``tls`` is a client's context: with it, or with an https URL, TLS is
+    spoken; ``ssl.create_default_context()`` if it is None. A context manager: it closes at the end.
+    Not for several threads.
+
+    Raises ``OSError`` when there is no connection, and no TLS (``ssl.SSLError``); ``ValueError``
+    for ``tls`` with an http URL.
 
     Attributes: ``socket`` (what has been received but not returned is in ``pending``, not in it),
-    ``address``, and ``end``: None while bytes may still come, "closed" after the server's FIN,
-    "reset" after its RST.
+    ``address``, ``tls``: over TLS the ``ssl.SSLObject``, which knows the server's certificate; and
+    ``end``: None while bytes may still come, then how it ended (see ``End``).
     """
 
     def __init__(
@@ -61,14 +55,30 @@ class Connection:
         timeout: float = 5.0,
         *,
         receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.timeout = timeout
         self.address = Address.of(server)
-        self.socket = self.address.connect(Deadline(timeout), receive_buffer)
+        if tls is not None:
+            if isinstance(server, str) and server.startswith("http:"):
+                raise ValueError(f"tls is for a server that speaks it, and {server!r} does not")
+            self.address = replace(self.address, is_secure=True)
+        elif self.address.is_secure:
+            tls = ssl.create_default_context()
+        deadline = Deadline(timeout)
+        self.socket = self.address.connect(deadline, receive_buffer)
         self.pending = bytearray()
-        self.end: Literal["closed", "reset"] | None = None
+        self.end: End | None = None
         # The kernel tells of an RST once, to send or recv; what had come before can still be read.
         self._was_reset = False
+        self._tunnel: Tunnel | None = None
+        self.tls: ssl.SSLObject | None = None
+        if tls is not None:
+            try:
+                self._secure(tls, deadline)
+            except BaseException:
+                self.socket.close()
+                raise
 
     def __enter__(self) -> Connection:
         return self
@@ -107,12 +117,13 @@ class Connection:
         for count, piece in enumerate(cut(data, pieces)):
             if pause and count:
                 time.sleep(min(pause, deadline.remaining()))
-            self._send_piece(memoryview(piece), deadline)
+            self._send_piece(piece if self._tunnel is None else self._tunnel.seal(piece), deadline)
 
     def receive(self, timeout: float | Deadline | None = None) -> bytes:
         """The next bytes, as many as there are; b"" when there will be no more (see ``end``)."""
-        if not self.pending and self.end is None:
-            self.socket.settimeout(self.deadline(timeout).remaining())
+        deadline = self.deadline(timeout)
+        while not self.pending and self.end is None:
+            self.socket.settimeout(deadline.remaining())
             self._take()
         data = bytes(self.pending)
         self.pending.clear()
@@ -156,15 +167,24 @@ class Connection:
         return self._cut_off(len(self.pending))
 
     def half_close(self) -> None:
-        """Send FIN: nothing more will be sent, but the answer is still wanted. A server that has gone gets none."""
+        """Send FIN, over TLS close_notify: nothing more will be sent, but the answer is still wanted.
+
+        A server that has gone gets none.
+        """
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
+            if self._tunnel is None:
+                self.socket.shutdown(socket.SHUT_WR)
+            else:
+                self._send_now(self._tunnel.shut())
 
     def drop(self, reset: bool = False) -> None:
-        """Close the connection now: with FIN, or with RST if ``reset``. Again: nothing happens.
+        """Close the connection now: with FIN (over TLS close_notify before it), or with RST if ``reset``.
+
+        Again: nothing happens.
 
         FIN goes out first even when bytes lie unread; the kernel would send RST alone. (It sends
-        RST after the FIN then, as for any client that leaves in the middle of an answer.)
+        RST after the FIN then, as for any client that leaves in the middle of an answer.) A Unix
+        socket knows no RST: there, closing with bytes unread is what the server sees as one.
         """
         if self.socket.fileno() < 0:
             return
@@ -172,13 +192,45 @@ class Connection:
             if reset:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             else:
+                if self._tunnel is not None:
+                    self._send_now(self._tunnel.shut())
                 self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the server was first: there is no connection to end any more
         finally:
             self.socket.close()
 
-    def _send_piece(self, view: memoryview, deadline: Deadline) -> None:
+    def _secure(self, context: ssl.SSLContext, deadline: Deadline) -> None:
+        host = "localhost" if self.address.port is None else self.address.host
+        self._tunnel = tunnel = Tunnel(context, host)
+        self.tls = tunnel.tls
+        try:
+            is_done = tunnel.shake_hands()
+            while True:
+                self._send_piece(tunnel.records(), deadline)
+                if is_done:
+                    return
+                self.socket.settimeout(deadline.remaining())
+                received = self.socket.recv(_RECEIVE_SIZE)
+                if not received:
+                    raise ConnectionAbortedError(f"{self.address} closed in the TLS handshake")
+                is_done = tunnel.shake_hands(received)
+        except TimeoutError:
+            raise TimeoutError(
+                f"no TLS handshake with {self.address} within {deadline.seconds:g} s"
+            ) from None
+        except ssl.SSLError:
+            with contextlib.suppress(OSError):
+                self._send_now(tunnel.records())  # the alert that says why
+            raise
+
+    def _send_now(self, data: bytes) -> None:
+        """Send what the kernel takes at once: a last word, for which nobody waits."""
+        self.socket.setblocking(False)
+        self.socket.send(data)
+
+    def _send_piece(self, data: bytes, deadline: Deadline) -> None:
+        view = memoryview(data)
         while view:
             remaining = deadline.remaining()
             self.socket.setblocking(False)
@@ -206,24 +258,30 @@ class Connection:
             data = self.socket.recv(_RECEIVE_SIZE)
         except ConnectionResetError:
             self.end = "reset"
-        else:
+            return
+        if not data:
+            fin: End = "closed" if self._tunnel is None else "truncated"
+            self.end = "reset" if self._was_reset else fin
+        elif self._tunnel is None:
             self.pending += data
-            if not data:
-                self.end = "reset" if self._was_reset else "closed"
+        else:
+            self.pending += self._tunnel.open(data)
+            if self._tunnel.has_ended:  # the server waits for the same from here
+                self.end = "closed"
+                self.half_close()
 
     def _receive_more(self, wanted: str, deadline: Deadline) -> None:
-        if self.end is None:
-            try:
-                self.socket.settimeout(deadline.remaining())
-                self._take()
-            except TimeoutError:
-                raise TimeoutError(
-                    f"{wanted} not received within {deadline.seconds:g} s, but {self._excerpt()}"
-                ) from None
         if self.end is not None:
             raise IncompleteAnswer(
                 f"the connection was {self.end} before {wanted} came, after {self._excerpt()}"
             )
+        try:
+            self.socket.settimeout(deadline.remaining())
+            self._take()
+        except TimeoutError:
+            raise TimeoutError(
+                f"{wanted} not received within {deadline.seconds:g} s, but {self._excerpt()}"
+            ) from None
 
     def _cut_off(self, count: int) -> bytes:
         data = bytes(self.pending[:count])

@@ -17,7 +17,7 @@ class IncomingAnswer:
     Made when the head is there (interim answers are passed over). Attributes: ``head``; ``body``,
     its framing; ``ended_cleanly``: None while content may still come, then whether it ended as
     its head said: with the last chunk, the last byte of the Content-Length, or, when it lasts
-    until the close, with FIN and not RST.
+    until the close, with FIN and not RST (over TLS with close_notify).
     """
 
     def __init__(self, connection: Connection, method: str, deadline: Deadline) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Mapping
 
 from bunpy.testing.address import ServerLike
@@ -22,16 +23,18 @@ def request(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     timeout: float = 5.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """Send one request to ``server`` (a URL or a server object) and return its whole answer.
 
     ``path`` is by default that of the URL, else "/". ``headers`` replace Host and Content-Length
-    where they name them. Interim answers (1xx) are passed over. All within ``timeout`` seconds,
-    else ``TimeoutError``. Raises ``OSError`` when no connection is to be had, ``IncompleteAnswer``
-    and ``InvalidAnswer`` for an answer that is not one.
+    where they name them. ``tls`` is the context for a server that speaks TLS; see ``Connection``.
+    Interim answers (1xx) are passed over. All within ``timeout`` seconds, else ``TimeoutError``.
+    Raises ``OSError`` when no connection is to be had, ``IncompleteAnswer`` and ``InvalidAnswer``
+    for an answer that is not one.
     """
     deadline = Deadline(timeout)
-    with Connection(server, timeout) as connection:
+    with Connection(server, timeout, tls=tls) as connection:
         address = connection.address
         target = address.target if path is None else path
         data = request_bytes(method, target, address.authority, headers, body)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from bunpy.testing.address import ServerLike
 from bunpy.testing.answer import Answer, AnswerParser, parse_answers
-from bunpy.testing.connection import Connection, Pieces
+from bunpy.testing.connection import Connection, End
 from bunpy.testing.deadline import Deadline
+from bunpy.testing.pieces import Pieces
 
 __all__ = ["Exchange", "exchange"]
 
@@ -19,12 +21,12 @@ __all__ = ["Exchange", "exchange"]
 class Exchange:
     """What came back: every byte, and how it ended.
 
-    ``end`` is "closed" after the server's FIN, "reset" after its RST, "open" when as many answers
-    had come as were asked for.
+    ``end`` is "closed" after the server's FIN, "reset" after its RST, "truncated" after FIN where TLS
+    wants close_notify before it, "open" when as many answers had come as were asked for.
     """
 
     data: bytes
-    end: Literal["closed", "reset", "open"]
+    end: End | Literal["open"]
     methods: tuple[str, ...]
 
     @property
@@ -48,12 +50,14 @@ def exchange(
     until: int | None = None,
     half_close: bool = False,
     timeout: float = 5.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Exchange:
     """Send ``data`` over a fresh connection; return all that comes back until the server closes.
 
     ``pieces`` and ``pause`` cut what is sent: "whole", "bytes" (one at a time), or offsets; see
     ``Connection.send``. A server that takes no more is not an error: its answers tell why.
-    ``methods`` are the methods of the requests, for those that are not GET.
+    ``methods`` are the methods of the requests, for those that are not GET. ``tls`` is the context for
+    a server that speaks TLS; see ``Connection``.
 
     A connection that is kept open never ends an exchange. Where that is right, end it in one of
     these ways, none of which waits for silence: let the last request say ``Connection: close``
@@ -63,7 +67,7 @@ def exchange(
     Raises ``TimeoutError`` after ``timeout`` seconds in all, with what had come by then.
     """
     deadline = Deadline(timeout)
-    with Connection(server, timeout) as connection:
+    with Connection(server, timeout, tls=tls) as connection:
         with contextlib.suppress(ConnectionError):
             connection.send(data, pieces=pieces, pause=pause, timeout=deadline)
             if half_close:
