@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import importlib.util
+import subprocess
 import sys
 import time
 import traceback
@@ -1977,6 +1978,56 @@ class TestProtocol:
         rig = Rig(speedups, numbers(1))
         assert isinstance(rig.pump, Awaitable)
         assert rig.send() == Done(False)
+
+
+#: A source that does to its own pump what only the pump's one task may do.
+REENTRY = """
+import sys
+sys.path[:0] = {path!r}
+from conftest import twins
+from fakes import FakeTransport
+
+speedups = twins({name!r})
+
+async def source():
+    try:
+        {call}
+    except ValueError as exc:
+        print("refused", type(exc).__name__)
+    yield "a"
+    yield "b"
+
+outlet = speedups.Outlet(FakeTransport(), -1)
+pump = speedups.Pump(source(), speedups.EventBuffer(), outlet)
+try:
+    next(pump.__await__())
+except Exception as exc:
+    print("ended", type(exc).__name__)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "pump.close()",
+        "next(pump.__await__())",
+        "pump.__await__().send(None)",
+        "next(pump.__await__()); pump.close()",
+    ],
+)
+def test_reentry_does_not_end_the_process(speedups: SimpleNamespace, call: str) -> None:
+    """Found by ``fuzz.events``: the step that was under way was freed. In a process of its own, which may die of it."""
+    code = REENTRY.format(path=sys.path, name=speedups.name, call=call)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.endswith("alive\n")
 
 
 class TestFinalisation:

@@ -8,7 +8,7 @@ cdef extern from *:
 
     #ifdef _WIN32
     #include <windows.h>
-    static double bunpy_monotonic(void) {
+    static inline double bunpy_monotonic(void) {
     #if PY_VERSION_HEX >= 0x030D0000
         PyTime_t now;
         return PyTime_MonotonicRaw(&now) < 0 ? 0.0 : (double)now * 1e-9;
@@ -16,14 +16,14 @@ cdef extern from *:
         return (double)GetTickCount64() * 1e-3;
     #endif
     }
-    static long long bunpy_clock(void) {
+    static inline long long bunpy_clock(void) {
         LARGE_INTEGER count, frequency;
         QueryPerformanceCounter(&count);
         QueryPerformanceFrequency(&frequency);
         return (long long)((double)count.QuadPart * 1e9 / (double)frequency.QuadPart);
     }
     #else
-    static long long bunpy_clock(void) {
+    static inline long long bunpy_clock(void) {
         struct timespec now;
     #ifdef __APPLE__
         clock_gettime(CLOCK_UPTIME_RAW, &now);  /* what time.monotonic reads there */
@@ -32,11 +32,11 @@ cdef extern from *:
     #endif
         return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
     }
-    static double bunpy_monotonic(void) { return (double)bunpy_clock() * 1e-9; }
+    static inline double bunpy_monotonic(void) { return (double)bunpy_clock() * 1e-9; }
     #endif
 
     /* The processor's own counter, which costs a third of a clock; 0 where none is known. */
-    static unsigned long long bunpy_ticks(void) {
+    static inline unsigned long long bunpy_ticks(void) {
     #if (defined(__GNUC__) || defined(__clang__)) && (defined(__x86_64__) || defined(__i386__))
         return __builtin_ia32_rdtsc();
     #elif (defined(__GNUC__) || defined(__clang__)) && defined(__aarch64__)

@@ -116,6 +116,7 @@ cdef class Outlet:
                 return 0
             if sent < 0:
                 if errno != EAGAIN and errno != EINTR:
+                    self.error_number = errno
                     transport.abort()
                     return 0
                 sent = 0

@@ -27,6 +27,7 @@ class Outlet:
 
     __slots__ = (
         "bytes_sent",
+        "error_number",
         "fd",
         "head",
         "is_chunked",
@@ -49,6 +50,8 @@ class Outlet:
         self.is_closed = False
         #: Bytes handed over, heads and framing included.
         self.bytes_sent = 0
+        #: What a send failed with, as ``errno`` numbers it; 0 as long as none has.
+        self.error_number = 0
         #: When bytes were last handed over, in seconds of ``time.monotonic``.
         self.last_sent = 0.0
 
@@ -95,7 +98,8 @@ class Outlet:
                 sent = os.write(self.fd, data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
-            except OSError:
+            except OSError as exc:
+                self.error_number = exc.errno or 0
                 transport.abort()  # the peer has gone; the transport tells everyone in its own time
                 return
             if sent == len(data):

@@ -75,6 +75,7 @@ cdef enum:
     FLUSH_SIZE = 64 * 1024  # bytes
     STEP_TIME = 50_000      # nanoseconds
     TURN_TIME = 5_000_000   # nanoseconds
+    LEAST_TURN = 50_000     # nanoseconds
     GLANCE_TIME = 10_000    # nanoseconds
 
 
@@ -100,6 +101,8 @@ cdef unsigned long long measure_glance():
     return passed * GLANCE_TIME // (clock() - began)
 
 
+# How many pumps wait for their next turn: they share the time that one would have.
+cdef Py_ssize_t waiting = 0
 cdef bint BOX_IS_KNOWN = prove_box()
 cdef unsigned long long GLANCE = measure_glance()
 cdef object DONE = object()
@@ -117,6 +120,7 @@ cdef class Pump:
     cdef bint is_direct      # whether the source is stepped itself; never before __anext__ has run its hooks
     cdef bint is_suspended   # whether the source waits at an await, and not at its yield
     cdef bint is_adding      # whether an exception is the item's, and not the source's
+    cdef bint is_waiting     # for its next turn
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef readonly Py_ssize_t events
@@ -150,8 +154,12 @@ cdef class Pump:
             value = kind() if isinstance(kind, type) else kind
         return self.advance(value)
 
+    def __dealloc__(self):
+        self.stop_waiting()
+
     def close(self):
         """Close a step that is suspended; part of the protocol of ``await``."""
+        self.stop_waiting()
         step, self.step = self.step, None
         self.is_over = True
         self.refused = None
@@ -161,9 +169,10 @@ cdef class Pump:
     cdef object advance(self, object thrown):
         """Run until the source suspends (gives what it yielded to the loop) or the await is over (StopIteration)."""
         cdef long long turn
+        self.stop_waiting()
         if self.is_over:
             raise StopIteration(False)
-        turn = clock() + TURN_TIME
+        turn = clock() + max(TURN_TIME // (1 + waiting), LEAST_TURN)
         while True:
             self.is_adding = False
             try:
@@ -272,9 +281,18 @@ cdef class Pump:
 
     cdef object take_turn(self):
         """Let the loop turn: what a bare ``yield`` means to a task."""
+        global waiting
         self.outlet.flush_buffer(self.buf, False)
         self.is_fresh = True
+        self.is_waiting = True
+        waiting += 1
         return None
+
+    cdef void stop_waiting(self) noexcept:
+        global waiting
+        if self.is_waiting:
+            self.is_waiting = False
+            waiting -= 1
 
     cdef object steppable(self, object step):
         """What ``__anext__`` or ``athrow`` returned, as something that ``PyIter_Send`` steps as ``await`` would."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from bunpy.errors import InvalidEvent, InvalidResponse
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bunpy._speedups.encoder_py import EventBuffer
     from bunpy._speedups.outlet_py import Outlet
 
-__all__ = ["FLUSH_SIZE", "STEP_TIME", "TURN_TIME", "Pump"]
+__all__ = ["FLUSH_SIZE", "LEAST_TURN", "STEP_TIME", "TURN_TIME", "Pump"]
 
 #: Bytes: a buffer that has grown past this is sent.
 FLUSH_SIZE: Final = 64 * 1024
@@ -24,8 +24,11 @@ FLUSH_SIZE: Final = 64 * 1024
 STEP_TIME: Final = 50e-6
 #: Seconds: for so long a source that never suspends may hold the loop.
 TURN_TIME: Final = 5e-3
+#: Seconds: those that wait for their next turn share the time that one would have, down to this much each.
+LEAST_TURN: Final = 50e-6
 
 _PAUSED: Final = object()
+_TURN: Final = object()
 
 
 class Pump:
@@ -55,6 +58,9 @@ class Pump:
         "is_stopped",
     )
 
+    #: How many of all pumps wait for their next turn.
+    _waiting: ClassVar[int] = 0
+
     def __init__(self, source: AsyncIterator[Any], buffer: EventBuffer, outlet: Outlet) -> None:
         self._source = source
         self._buffer = buffer
@@ -77,7 +83,8 @@ class Pump:
         resume: Any = steps.send
         value: Any = None
         while True:
-            self._turn = time.monotonic() + TURN_TIME
+            turn = max(TURN_TIME / (1 + Pump._waiting), LEAST_TURN)
+            self._turn = time.monotonic() + turn
             try:
                 yielded = resume(value)
             except StopIteration:
@@ -91,8 +98,10 @@ class Pump:
                 return True
             self._outlet.flush(self._buffer)
             self._is_fresh = True
+            is_turn = yielded is _TURN
+            Pump._waiting += is_turn
             try:
-                value = yield yielded
+                value = yield None if is_turn else yielded
                 resume = steps.send
             except GeneratorExit:
                 self.close()
@@ -100,6 +109,8 @@ class Pump:
             except BaseException as exc:
                 value = exc
                 resume = steps.throw
+            finally:
+                Pump._waiting -= is_turn
 
     def close(self) -> None:
         """Step the source no more; a step that waits is closed."""
@@ -125,7 +136,7 @@ class Pump:
                         raise
                     refused = exc
                 if time.monotonic() > self._turn:
-                    await _suspend(None)
+                    await _suspend(_TURN)
                     if getattr(source, "ag_frame", source) is None:
                         return  # closed by someone else in the meantime: athrow would give None, for ever
                 try:
@@ -144,7 +155,7 @@ class Pump:
                     await _suspend(_PAUSED)
                 now = time.monotonic()
             if now > self._turn:
-                await _suspend(None)
+                await _suspend(_TURN)
                 now = time.monotonic()
             began = now
 
