@@ -27,7 +27,7 @@ def answer(
 ) -> tuple[bytes, bytes]:
     content = response.content()
     assert content is not None
-    return plain_answer(response, content, method, DATE, connection)
+    return plain_answer(response.status, response.headers, content, method, DATE, connection)
 
 
 async def events() -> AsyncIterator[str]:
@@ -173,7 +173,7 @@ def test_what_must_not_be_sent_is_refused(response: Response, method: str) -> No
 
 
 def test_a_stream_is_chunked() -> None:
-    data, after = stream_head(SSEResponse(events()), a_request(), DATE, KEEP)
+    data, after = stream_head(SSEResponse(events()), None, a_request(), DATE, KEEP)
     assert data == (
         b"HTTP/1.1 200 OK\r\n"
         b"Content-Type: text/event-stream; charset=utf-8\r\n"
@@ -188,7 +188,7 @@ def test_a_stream_is_chunked() -> None:
 
 @pytest.mark.parametrize("connection", [KEEP_OLD, CLOSE])
 def test_to_http_1_0_the_end_of_a_stream_is_that_of_the_connection(connection: bytes) -> None:
-    data, after = stream_head(SSEResponse(events()), a_request(version="1.0"), DATE, connection)
+    data, after = stream_head(SSEResponse(events()), None, a_request(version="1.0"), DATE, connection)
     assert data == (
         b"HTTP/1.1 200 OK\r\n"
         b"Content-Type: text/event-stream; charset=utf-8\r\n"
@@ -208,7 +208,7 @@ def test_headers_of_a_stream_replace_the_defaults() -> None:
         "X-Accel-Buffering": "yes",
         "X": "y",
     }
-    data, _ = stream_head(SSEResponse(events(), headers), a_request(), DATE, KEEP)
+    data, _ = stream_head(SSEResponse(events()), headers, a_request(), DATE, KEEP)
     assert data == (
         b"HTTP/1.1 200 OK\r\n"
         b"CACHE-CONTROL: no-cache\r\n"
@@ -222,7 +222,7 @@ def test_headers_of_a_stream_replace_the_defaults() -> None:
 
 
 def test_a_plain_streamed_body_has_a_plain_type() -> None:
-    data, _ = stream_head(Response(events(), 201), a_request(), DATE, CLOSE)
+    data, _ = stream_head(Response(events(), 201), None, a_request(), DATE, CLOSE)
     assert data == (
         b"HTTP/1.1 201 Created\r\n"
         b"Content-Type: application/octet-stream\r\n"
@@ -236,7 +236,7 @@ def test_a_plain_streamed_body_has_a_plain_type() -> None:
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_a_length_of_a_stream_is_not_sent(version: str) -> None:
     response = Response(events(), headers={"Content-Length": "5", "Transfer-Encoding": "gzip"})
-    data, _ = stream_head(response, a_request(version=version), DATE, KEEP)
+    data, _ = stream_head(response, response.headers, a_request(version=version), DATE, KEEP)
     assert b"Content-Length" not in data
     assert b"gzip" not in data
 
@@ -247,21 +247,21 @@ def test_a_stream_without_a_body_has_no_framing(
     status: int, version: str, connection: bytes
 ) -> None:
     response = SSEResponse(events(), status=status)
-    data, after = stream_head(response, a_request(version=version), DATE, connection)
+    data, after = stream_head(response, response.headers, a_request(version=version), DATE, connection)
     assert data.partition(b"\r\n")[2] == DATE + connection + b"\r\n"
     assert after is connection
 
 
 def test_a_stream_may_end_the_connection() -> None:
     response = SSEResponse(events(), {"Connection": "close"})
-    data, after = stream_head(response, a_request(), DATE, KEEP)
+    data, after = stream_head(response, response.headers, a_request(), DATE, KEEP)
     assert data.endswith(b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
     assert after is CLOSE
 
 
 def test_a_stream_that_must_not_be_sent_is_refused() -> None:
     with pytest.raises(InvalidResponse):
-        stream_head(SSEResponse(events(), {"X": "a\nb"}), a_request(), DATE, KEEP)
+        stream_head(SSEResponse(events()), {"X": "a\nb"}, a_request(), DATE, KEEP)
 
 
 # Errors

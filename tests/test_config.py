@@ -10,36 +10,100 @@ from typing import Any
 import pytest
 
 from bunpy.errors import ConfigError
+from bunpy.http.cors import Cors
+from bunpy.http.forwarded import TrustedProxies
 from bunpy.server.config import Config
 
 DEFAULTS: dict[str, Any] = {
     "request_line_limit": 16 * 1024,
     "head_limit": 64 * 1024,
+    "field_limit": 256,
     "body_limit": 10 * 1024 * 1024,
+    "extension_limit": 4 * 1024,
+    "extensions_limit": 16 * 1024,
+    "trailer_limit": 8 * 1024,
+    "pipeline_limit": 16,
     "head_timeout": 10.0,
     "body_timeout": 30.0,
     "keep_alive_timeout": 60.0,
+    "drain_limit": 1024 * 1024,
+    "drain_timeout": 2.0,
     "send_timeout": 30.0,
     "heartbeat": 15.0,
     "head_delay": 0.05,
-    "grace": 10.0,
-    "allowed_hosts": None,
+    "close_timeout": 5.0,
+    "stream_lifetime": None,
+    "max_connections": None,
+    "max_connections_per_client": None,
+    "max_streams": None,
+    "max_streams_per_client": None,
+    "max_buffered": 256 * 1024 * 1024,
     "backlog": 4096,
+    "allowed_hosts": None,
+    "trusted_proxies": TrustedProxies(()),
+    "proxy_protocol": False,
+    "cors": None,
+    "tls": None,
+    "handshake_timeout": 10.0,
+    "unix_mode": 0o666,
+    "grace": 10.0,
+    "block_warning": 0.1,
     "quiet": False,
 }
 #: Counts, by the least that each may be.
-COUNTS = {"request_line_limit": 1, "head_limit": 1, "body_limit": 0, "backlog": 1}
-TIMES = ["head_timeout", "body_timeout", "keep_alive_timeout", "send_timeout", "heartbeat"]
+COUNTS = {
+    "request_line_limit": 1,
+    "head_limit": 1,
+    "field_limit": 1,
+    "body_limit": 0,
+    "extension_limit": 0,
+    "extensions_limit": 0,
+    "trailer_limit": 0,
+    "pipeline_limit": 1,
+    "drain_limit": 0,
+    "max_buffered": 1,
+    "backlog": 1,
+}
+#: Counts that may be None, which stands for no limit.
+LIMITS = [
+    "max_connections",
+    "max_connections_per_client",
+    "max_streams",
+    "max_streams_per_client",
+]
+TIMES = [
+    "head_timeout",
+    "body_timeout",
+    "keep_alive_timeout",
+    "drain_timeout",
+    "send_timeout",
+    "heartbeat",
+    "close_timeout",
+    "handshake_timeout",
+]
 TIMES_FROM_0 = ["head_delay", "grace"]
+FLAGS = ["proxy_protocol", "quiet"]
+#: Those that have tests of their own below.
+OTHERS = [
+    "allowed_hosts",
+    "block_warning",
+    "cors",
+    "stream_lifetime",
+    "tls",
+    "trusted_proxies",
+    "unix_mode",
+]
 
 
 def test_the_defaults_are_those_of_the_page() -> None:
-    assert dataclasses.asdict(Config()) == DEFAULTS
+    assert {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)} == (
+        DEFAULTS
+    )
     assert Config.of({}) == Config()
 
 
 def test_every_option_is_tested_here() -> None:
-    assert {*COUNTS, *TIMES, *TIMES_FROM_0, "allowed_hosts", "quiet"} == {*DEFAULTS}
+    assert {*COUNTS, *LIMITS, *TIMES, *TIMES_FROM_0, *FLAGS, *OTHERS} == {*DEFAULTS}
     assert {*DEFAULTS} == {field.name for field in dataclasses.fields(Config)}
 
 
@@ -63,8 +127,13 @@ def test_options_are_given_by_name() -> None:
         ),
         *((name, value) for name in TIMES for value in (1, 0.001, 0.5, 3600, 1e9, math.inf)),
         *((name, value) for name in TIMES_FROM_0 for value in (0, 0.0, 0.001, 1, 3600, math.inf)),
+        *((name, value) for name in LIMITS for value in (None, 1, 2, 2**40)),
+        *(("stream_lifetime", value) for value in (None, 1, 0.5, math.inf)),
+        *(("block_warning", value) for value in (None, 0.01, 1, math.inf)),
+        *(("unix_mode", value) for value in (0, 0o600, 0o777)),
         ("quiet", True),
         ("quiet", False),
+        ("proxy_protocol", False),
     ],
 )
 def test_a_value_that_an_option_can_have(name: str, value: Any) -> None:
@@ -121,10 +190,63 @@ def test_a_value_that_a_time_from_0_cannot_have(name: str, value: Any) -> None:
         Config.of({name: value})
 
 
-@pytest.mark.parametrize("value", ["no", None])
-def test_quiet_is_true_or_false(value: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^quiet is "):
-        Config.of({"quiet": value})
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("value", ["no", None, 1])
+def test_a_flag_is_true_or_false(name: str, value: Any) -> None:
+    message = f"{name} is {value!r}: it is True or False"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "1"])
+def test_a_value_that_a_limit_cannot_have(name: str, value: Any) -> None:
+    message = f"{name} is {value!r}: it is an int, 1 or more, or None"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("stream_lifetime", 0, "it is a number of seconds, more than 0, or None"),
+        ("stream_lifetime", "1h", "it is a number of seconds, more than 0, or None"),
+        ("block_warning", 0, "it is a number of seconds, 0.01 or more, or None"),
+        ("block_warning", True, "it is a number of seconds, 0.01 or more, or None"),
+        ("unix_mode", -1, "it is an int, 0 or more"),
+        ("unix_mode", "666", "it is an int, 0 or more"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have(name: str, value: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{name} is {value!r}: {says}')}$"):
+        Config.of({name: value})
+
+
+def test_a_mode_that_is_more_than_permissions() -> None:
+    with pytest.raises(ConfigError, match=r"^unix_mode is 0o1777: it is 0o777 at most$"):
+        Config.of({"unix_mode": 0o1777})
+
+
+# What has rooms of its own
+
+
+def test_trusted_proxies_are_made_of_addresses() -> None:
+    config = Config.of({"trusted_proxies": ["10.0.0.0/8"], "proxy_protocol": True})
+    assert config.trusted_proxies == TrustedProxies(["10.0.0.0/8"])
+    with pytest.raises(ConfigError, match="nonsense"):
+        Config.of({"trusted_proxies": ["nonsense"]})
+
+
+def test_the_proxy_protocol_is_spoken_with_proxies_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"^proxy_protocol needs trusted_proxies: "):
+        Config.of({"proxy_protocol": True})
+
+
+def test_cors_is_made_of_its_arguments() -> None:
+    origin = "https://a.example"
+    assert Config.of({"cors": {"origins": [origin]}}).cors == Cors([origin])
+    with pytest.raises(ConfigError, match="origin"):
+        Config.of({"cors": {"origin": [origin]}})
 
 
 # Hosts

@@ -517,9 +517,8 @@ def test_a_refused_client_that_sends_without_end_is_cut_off() -> None:
         until(lambda: not connections(server))
 
 
-def test_a_refused_client_that_stays_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_DRAIN_TIME", BRIEF)
-    with serving(lambda req: "x", heartbeat=BRIEF) as server, Connection(server) as client:
+def test_a_refused_client_that_stays_is_cut_off() -> None:
+    with serving(lambda req: "x", drain_timeout=BRIEF) as server, Connection(server) as client:
         client.send(BAD)
         assert parse_answers(client.receive_to_end())[0].status == 400
         assert client.end == "closed"  # half: it could still send
@@ -702,10 +701,10 @@ def test_a_client_that_takes_nothing_of_its_answer_is_reset(
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel hold little of what a server sends, so that a stall is seen soon."""
-    from bunpy.server import sockets
+    from bunpy.server import tuning
 
-    tuning = (*sockets._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
-    monkeypatch.setattr(sockets, "_PEER_TUNING", tuning)
+    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
+    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
 
 
 def test_a_remainder_below_the_high_water_mark_is_not_kept_for_ever(small_buffers: None) -> None:

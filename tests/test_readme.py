@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import re
 import socket
@@ -17,7 +19,10 @@ from browser import Browser
 from conftest import ROOT
 
 import bunpy.serve
+from bunpy.http.cors import Cors
 from bunpy.serve import Request, Server
+from bunpy.server.config import Config
+from bunpy.sse.reason import END_REASONS
 from bunpy.testing import EventClient, serving
 
 Handler = Callable[[Request], Any]
@@ -186,3 +191,14 @@ def test_behind_nginx(tmp_path: Path, program: Callable[[str], str]) -> None:
         finally:
             nginx.terminate()
             nginx.wait(timeout=10)
+
+
+# The reference
+
+
+def test_every_option_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", reference))
+    assert {field.name for field in dataclasses.fields(Config)} <= named
+    assert set(END_REASONS) <= named
+    assert set(inspect.signature(Cors).parameters) <= named

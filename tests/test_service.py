@@ -471,7 +471,7 @@ def test_many_streams_end_one_after_the_other_although_some_clients_leave_meanwh
         assert loop is not None
         ordered = list(service.connections)
         by_port = {client.socket.getsockname()[1]: client for client in clients}
-        last = by_port[ordered[-1]._client[1]]  # type: ignore[index]
+        last = by_port[ordered[-1]._peer._client[1]]  # type: ignore[index]
         ended: list[int] = []
 
         def leave() -> None:

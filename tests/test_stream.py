@@ -19,8 +19,7 @@ import pytest
 from watching import Log, connections, until
 
 from bunpy.serve import Event, HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
-from bunpy.server import sockets
-from bunpy.sse import stream
+from bunpy.server import tuning
 from bunpy.testing import (
     Connection,
     EventClient,
@@ -56,18 +55,15 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
     assert log.messages == []
 
 
-@pytest.fixture
-def short_close(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Let generators have little time for their cleaning up; how much, in seconds."""
-    monkeypatch.setattr(stream, "CLOSE_TIMEOUT", 2 * BRIEF)
-    return 2 * BRIEF
+#: Little time for generators to clean up, in seconds.
+SHORT_CLOSE = 2 * BRIEF
 
 
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
-    tuning = (*sockets._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
-    monkeypatch.setattr(sockets, "_PEER_TUNING", tuning)
+    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
+    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
 
 
 class Gate:
@@ -750,7 +746,7 @@ def test_a_generator_that_swallows_its_cancellation_is_closed_at_its_next_yield(
 
 
 def test_a_generator_that_swallows_every_cancellation_is_logged_once_and_stops_nothing(
-    short_close: float, log: Log
+    log: Log,
 ) -> None:
     case = Case("await")
     is_over = threading.Event()
@@ -766,7 +762,7 @@ def test_a_generator_that_swallows_every_cancellation_is_logged_once_and_stops_n
             except asyncio.CancelledError:
                 case.ended.append("swallowed")
 
-    with serving(lambda req: SSEResponse(source())) as server:
+    with serving(lambda req: SSEResponse(source()), close_timeout=SHORT_CLOSE) as server:
         case.leave(server)
         record = log.take()
         assert "still runs 0.2 s after its stream has ended" in record.getMessage()
@@ -873,7 +869,7 @@ def test_a_generator_may_await_in_its_finally(where: str, kind: str, small_buffe
 
 @WHERE
 def test_a_finally_that_takes_too_long_is_cancelled_and_logged_once(
-    where: str, small_buffers: None, short_close: float, log: Log
+    where: str, small_buffers: None, log: Log
 ) -> None:
     case = Case(where)
 
@@ -887,11 +883,11 @@ def test_a_finally_that_takes_too_long_is_cancelled_and_logged_once(
             finally:
                 case.ended.append("cut short")
 
-    with serving(lambda req: SSEResponse(source())) as server:
+    with serving(lambda req: SSEResponse(source()), close_timeout=SHORT_CLOSE) as server:
         began = time.monotonic()
         case.leave(server)
         until(lambda: is_idle(server))
-        assert short_close < time.monotonic() - began < 2.0
+        assert SHORT_CLOSE < time.monotonic() - began < 2.0
         assert "its finally takes too long" in log.take().getMessage()
     assert case.ended == ["cut short"]
 
@@ -916,9 +912,7 @@ def test_a_finally_that_raises_is_logged_once(where: str, small_buffers: None, l
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_the_aclose_of_what_is_no_generator_is_bounded_too(
-    raises: bool, short_close: float, log: Log
-) -> None:
+def test_the_aclose_of_what_is_no_generator_is_bounded_too(raises: bool, log: Log) -> None:
     closed: list[str] = []
 
     class Source(CountdownIterator):
@@ -933,7 +927,7 @@ def test_the_aclose_of_what_is_no_generator_is_bounded_too(
             finally:
                 closed.append("cut short")
 
-    with serving(lambda req: SSEResponse(Source(3))) as server:
+    with serving(lambda req: SSEResponse(Source(3)), close_timeout=SHORT_CLOSE) as server:
         assert request(server).status == (500 if raises else 200)
         until(lambda: closed == ["cut short"] and is_idle(server))
         until(lambda: len(log.messages) == (2 if raises else 1))
@@ -941,7 +935,7 @@ def test_the_aclose_of_what_is_no_generator_is_bounded_too(
     log.records.clear()
 
 
-def test_the_aclose_of_what_was_never_streamed_is_bounded_too(short_close: float, log: Log) -> None:
+def test_the_aclose_of_what_was_never_streamed_is_bounded_too(log: Log) -> None:
     seen: list[str] = []
 
     class Source(CountdownIterator):
@@ -958,7 +952,7 @@ def test_the_aclose_of_what_was_never_streamed_is_bounded_too(short_close: float
         except asyncio.CancelledError:
             return SSEResponse(Source(3))
 
-    with serving(handler) as server:
+    with serving(handler, close_timeout=SHORT_CLOSE) as server:
         with Connection(server) as client:
             client.send(head())
             until(lambda: seen == ["began"])

@@ -15,7 +15,6 @@ import pytest
 from watching import Log, connections, until
 
 from bunpy.serve import HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
-from bunpy.sse import stream
 from bunpy.sse.threaded import ThreadedSource
 from bunpy.testing import (
     Connection,
@@ -503,9 +502,8 @@ def test_a_generator_that_yields_in_its_finally_is_logged_once(log: Log) -> None
 
 
 def test_a_generator_that_blocks_for_too_long_is_given_up_and_logged_and_closed_in_the_end(
-    monkeypatch: pytest.MonkeyPatch, log: Log
+    log: Log,
 ) -> None:
-    monkeypatch.setattr(stream, "CLOSE_TIMEOUT", BRIEF)
     case = Case()
 
     def source() -> Iterator[str]:
@@ -516,7 +514,7 @@ def test_a_generator_that_blocks_for_too_long_is_given_up_and_logged_and_closed_
         finally:
             case.note("finally")
 
-    with serving(lambda req: SSEResponse(source())) as server:
+    with serving(lambda req: SSEResponse(source()), close_timeout=BRIEF) as server:
         with EventClient(server) as client:
             assert case.is_blocked.wait(SOON)
             client.drop(reset=True)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from script import TIMEOUT
 
+from bunpy.http.pressure import Pressure
 from bunpy.http.service import Service
 from bunpy.server import ticker
 from bunpy.server.config import Config
@@ -77,7 +78,9 @@ def dates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def service_of(clock: Clock, **options: Any) -> Service:
     config = Config(**options)
-    namespace = SimpleNamespace(loop=clock, config=config, connections=set(), date=b"")
+    namespace = SimpleNamespace(
+        loop=clock, config=config, connections=set(), date=b"", pressure=Pressure(1)
+    )
     return cast(Service, namespace)
 
 

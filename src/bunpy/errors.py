@@ -3,6 +3,7 @@
 BunpyError
 ├── InvalidEvent (ValueError)      a yielded event that cannot be framed as it was meant
 ├── InvalidResponse (ValueError)   a handler's answer that cannot be sent as it was meant
+│   └── InvalidHeader              a header of it that would forge others, or is none
 ├── ConfigError (ValueError)       an option of ``serve`` that makes no sense
 └── HTTPError                      an answer with an error status: raise it in a handler or a generator
     ├── InvalidBody (ValueError)   a request's body that is not what the handler asked for: 400
@@ -20,6 +21,7 @@ __all__ = [
     "HTTPError",
     "InvalidBody",
     "InvalidEvent",
+    "InvalidHeader",
     "InvalidResponse",
     "RequestRefused",
 ]
@@ -35,6 +37,13 @@ class InvalidEvent(BunpyError, ValueError):
 
 class InvalidResponse(BunpyError, ValueError):
     """A status, header or body that must not go on the wire (RFC 9110 section 5.5); the client gets 500."""
+
+
+class InvalidHeader(InvalidResponse):
+    """A header field whose name is no token or whose value has a control character (RFC 9110 section 5.5).
+
+    The client gets 500 and the connection is closed: it may be the client's own words that the handler let through.
+    """
 
 
 class ConfigError(BunpyError, ValueError):

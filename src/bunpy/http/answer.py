@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Final
 
 from bunpy.errors import HTTPError
 from bunpy.http.response import Content, Response
-from bunpy.http.wire import BODILESS, CHUNKED, CLOSE, KEEP, KEEP_OLD, NO_FIELDS, head, usual_answer
+from bunpy.http.wire import (
+    BODILESS,
+    CHUNKED,
+    CLOSE,
+    KEEP,
+    KEEP_OLD,
+    NO_FIELDS,
+    Headers,
+    head,
+    usual_answer,
+)
 
 if TYPE_CHECKING:
     from bunpy.http.request import Request
 
-__all__ = ["connection_after", "error_response", "plain_answer", "stream_head"]
+__all__ = ["connection_after", "error_response", "plain_answer", "stream_head", "turned_away"]
+
+#: Seconds, from and to: when whoever is turned away may come back.
+_RETURN_TIME: Final = (30, 90)
 
 
 def connection_after(request: Request, keeps_alive: bool) -> bytes:
@@ -22,7 +36,8 @@ def connection_after(request: Request, keeps_alive: bool) -> bytes:
 
 
 def plain_answer(
-    response: Response,
+    status: int,
+    headers: Headers | None,
     content: Content,
     method: str,
     date: bytes,
@@ -30,17 +45,21 @@ def plain_answer(
 ) -> tuple[bytes, bytes]:
     """A whole response in one piece, and what becomes of the connection; ``InvalidResponse`` if it must not be sent."""
     body, defaults = content
-    if response.status in BODILESS:
-        return head(response.status, response.headers, NO_FIELDS, b"", date, connection)
-    if not response.headers and method != "HEAD":
-        return usual_answer(response.status, defaults, body, date, connection), connection
+    if status in BODILESS:
+        return head(status, headers, NO_FIELDS, b"", date, connection)
+    if not headers and method != "HEAD":
+        return usual_answer(status, defaults, body, date, connection), connection
     framing = b"Content-Length: %d\r\n" % len(body)
-    start, connection = head(response.status, response.headers, defaults, framing, date, connection)
+    start, connection = head(status, headers, defaults, framing, date, connection)
     return (start if method == "HEAD" else start + body), connection
 
 
 def stream_head(
-    response: Response, request: Request, date: bytes, connection: bytes
+    response: Response,
+    headers: Headers | None,
+    request: Request,
+    date: bytes,
+    connection: bytes,
 ) -> tuple[bytes, bytes]:
     """The head of a streamed response: chunked, or for HTTP/1.0 ended by the connection's end."""
     framing = b""
@@ -50,7 +69,7 @@ def stream_head(
         else:
             connection = CLOSE
     defaults = response.stream_defaults if response.status not in BODILESS else NO_FIELDS
-    return head(response.status, response.headers, defaults, framing, date, connection)
+    return head(response.status, headers, defaults, framing, date, connection)
 
 
 def error_response(exc: BaseException) -> Response:
@@ -58,3 +77,25 @@ def error_response(exc: BaseException) -> Response:
     if isinstance(exc, HTTPError):
         return Response(f"{exc.message}\n", exc.status, exc.headers)
     return Response("Internal Server Error\n", 500)
+
+
+def turned_away(request: Request) -> Response:
+    """What a client is told for which there is no room: to come back later.
+
+    An EventSource gives up for good on any status but 200 (WHATWG HTML 9.2.3): it gets an event stream that only sets
+    its reconnection time, and ends.
+    """
+    later = random.uniform(*_RETURN_TIME)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return Response(
+            f"retry: {int(later * 1000)}\n\n",
+            200,
+            {
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "Connection": "close",
+            },
+        )
+    return Response(
+        "The server is full\n", 503, {"Retry-After": str(int(later)), "Connection": "close"}
+    )

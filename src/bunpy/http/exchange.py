@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from asyncio import Task, Transport
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from bunpy.errors import HTTPError
-from bunpy.http.answer import connection_after, error_response, plain_answer, stream_head
+from bunpy.errors import HTTPError, InvalidHeader
+from bunpy.http.answer import (
+    connection_after,
+    error_response,
+    plain_answer,
+    stream_head,
+    turned_away,
+)
 from bunpy.http.hangup import Probe, reset
 from bunpy.http.response import Content, Response, response_from
-from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS
+from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS, Headers
 from bunpy.sse.response import SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.sse.threaded import ThreadedSource
@@ -23,8 +30,10 @@ from bunpy.sse.threaded import ThreadedSource
 if TYPE_CHECKING:
     from bunpy._speedups import Outlet
     from bunpy.http.flow import Flow
+    from bunpy.http.peer import Peer
     from bunpy.http.request import Request
     from bunpy.http.service import Service
+    from bunpy.sse.reason import EndReason
 
 __all__ = ["Exchange"]
 
@@ -43,17 +52,23 @@ def _do_nothing() -> None:
 class Exchange:
     """Answers requests on one connection, one after the other.
 
-    ``on_answered`` is called when an answer that took its time is complete, and its task about to end.
+    ``on_answered`` is called when an answer that took its time is complete, and its task about to end. A ``peer`` that
+    has no place among the server's connections is told to come back later.
     """
 
     __slots__ = (
         "_after",
+        "_cors",
+        "_counted_for",
         "_doubt",
         "_flow",
+        "_has_begun",
+        "_is_counted",
         "_is_lost",
         "_keeps_alive",
         "_on_answered",
         "_outlet",
+        "_peer",
         "_request",
         "_service",
         "_task",
@@ -64,12 +79,15 @@ class Exchange:
     def __init__(
         self,
         service: Service,
+        peer: Peer,
         transport: Transport,
         outlet: Outlet,
         flow: Flow,
         on_answered: Callable[[], None],
     ) -> None:
         self._service = service
+        self._peer = peer
+        self._cors = service.config.cors
         self._transport = transport
         self._outlet = outlet
         self._flow = flow
@@ -80,6 +98,9 @@ class Exchange:
         self._keeps_alive = True
         self._after = KEEP
         self._task: Task[None] | None = None
+        self._has_begun = False
+        self._is_counted = False  # the stream, as one of those that there may be
+        self._counted_for: str | None = None  # and of the client with that address
         #: The stream that is the answer to the present request, or None.
         self.stream: Stream | None = None
 
@@ -97,11 +118,16 @@ class Exchange:
         self._keeps_alive = keeps_alive
         context = self._service.context.copy()
         try:
-            result = context.run(self._service.handler, request)
+            result: Any = None
+            if self._cors is not None or not self._peer.has_place:
+                result = self._answer_ourselves(request)
+            if result is None:
+                result = context.run(self._service.handler, request)
         except BaseException as exc:
             self._send_error(exc)
             return True
         if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
+            self._has_begun = False
             self._task = context.run(self._service.loop.create_task, self._answer_later(result))
             return False
         context.run(self._give, result)
@@ -110,12 +136,18 @@ class Exchange:
         self._task = context.run(self._service.loop.create_task, self._run(self.stream))
         return False
 
-    def lose(self) -> None:
+    def _answer_ourselves(self, request: Request) -> Response | None:
+        """What no handler is asked for: the answer to a client that has no place, or to a preflight."""
+        if not self._peer.has_place:
+            return turned_away(request)
+        return None if self._cors is None else self._cors.preflight(request)
+
+    def lose(self, reason: EndReason) -> None:
         """The client has gone: cancel whatever is still made for it."""
         self._is_lost = True
         if self.stream is not None:
-            self.stream.end("client")
-        elif self._task is not None:
+            self.stream.end(reason)
+        elif self._task is not None and self._has_begun:
             self._task.cancel()
 
     def forget(self) -> None:
@@ -125,12 +157,18 @@ class Exchange:
     def doubt(self, has_fin: bool) -> None:
         """The client may have gone, which reading will not tell: have a look, now or when a stream begins."""
         self._doubt = has_fin
-        if self.stream is not None and self._outlet.fd >= 0:
+        sock = self._transport.get_extra_info("socket")
+        if self.stream is not None and sock is not None and sys.platform != "win32":
             loop = self._service.loop
-            Probe(loop, self._transport, self._outlet.fd, self.stream, has_fin).look()
+            Probe(loop, self._transport, sock.fileno(), self.stream, has_fin).look()
 
     async def _answer_later(self, result: Awaitable[Any]) -> None:
         """Await an async handler, and stream in its task."""
+        self._has_begun = True
+        if (
+            self._is_lost
+        ):  # already; a task that is cancelled before its first step would never come to its end
+            cast("Task[None]", self._task).cancel()
         try:
             self._give(await result)
         except GeneratorExit:  # of this coroutine: the loop has gone
@@ -147,6 +185,9 @@ class Exchange:
     async def _run(self, stream: Stream) -> None:
         await stream.run()
         self.stream = None
+        if self._is_counted:
+            self._is_counted = False
+            self._service.streams.give_back(self._counted_for)
         self._end(stream)
         self._task = None
         self._on_answered()
@@ -165,12 +206,18 @@ class Exchange:
         except Exception as exc:
             self._send_error(exc)
 
+    def _headers_of(self, response: Response) -> Headers | None:
+        if self._cors is None or self._request is None:
+            return response.headers
+        return self._cors.headers_for(self._request, response)
+
     def _send(self, response: Response, content: Content) -> None:
         request = self._request
         assert request is not None
         keeps_alive = self._keeps_alive and not self._service.is_stopping
         data, self._after = plain_answer(
-            response,
+            response.status,
+            self._headers_of(response),
             content,
             request.method,
             self._service.date,
@@ -184,10 +231,13 @@ class Exchange:
         """Tell the client what an error says for it, and the log the rest."""
         if not isinstance(exc, HTTPError):
             _log.error("%s: answered 500", self._request, exc_info=exc)
+        if isinstance(exc, InvalidHeader):
+            self._keeps_alive = False
         response = error_response(exc)
         try:
             self._send(response, response.content() or _NOTHING)
         except Exception as invalid:  # an HTTPError whose headers must not be sent
+            self._keeps_alive = False
             _log.error("%s: answered 500", self._request, exc_info=invalid)
             response = error_response(invalid)
             self._send(response, response.content() or _NOTHING)
@@ -204,10 +254,6 @@ class Exchange:
         """Make the stream ready. Where the answer has no body it will only close its source."""
         service, request, outlet = self._service, self._request, self._outlet
         assert request is not None
-        keeps_alive = self._keeps_alive and not service.is_stopping
-        head, self._after = stream_head(
-            response, request, service.date, connection_after(request, keeps_alive)
-        )
         body = cast("AsyncIterable[Any] | Iterator[Any]", response.body)
         is_event_stream = isinstance(response, SSEResponse)
         self.stream = stream = Stream(
@@ -216,28 +262,53 @@ class Exchange:
             outlet,
             self._flow,
             service.loop,
-            service.config.head_delay,
+            service.config,
             _HEARTBEAT if is_event_stream else b"",
             repr(request),
+            response.on_close,
         )
         if self._is_lost:
             stream.end("client")
-        elif request.method == "HEAD" or response.status in BODILESS:
+            return
+        keeps_alive = self._keeps_alive and not service.is_stopping
+        try:
+            head, self._after = stream_head(
+                response,
+                self._headers_of(response),
+                request,
+                service.date,
+                connection_after(request, keeps_alive),
+            )
+        except Exception as exc:
+            stream.end("error")
+            self._send_error(exc)
+            return
+        if request.method == "HEAD" or response.status in BODILESS:
             self._transport.write(head)
             stream.end("finished")
+        elif not self._count_stream(request):
+            stream.end("limit")
+            self._give(turned_away(request))
         else:
             outlet.head = head
             outlet.is_chunked = request.http_version == "1.1"
-            if service.is_stopping:
+            if service.is_stopping and not service.lets_finish:
                 stream.end("shutdown")
             elif self._doubt is not None:
                 self.doubt(self._doubt)
+
+    def _count_stream(self, request: Request) -> bool:
+        self._counted_for = None if request.client is None else request.client[0]
+        self._is_counted = self._service.streams.take(self._counted_for)
+        return self._is_counted
 
     def _end(self, stream: Stream) -> None:
         """The stream is over and its source closed: end the response as the reason says."""
         if stream.error is not None and (self._is_lost or stream.is_committed):
             _log.error("%s: the generator raised", stream.name, exc_info=stream.error)
-        if self._is_lost or stream.reason == "finished":
+        if self._request is None:  # there was no room, or the head must not be sent: that is said
+            return
+        if self._is_lost or stream.reason == "finished" or stream.reason == "lifetime":
             self._finish()
         elif stream.reason == "shutdown":
             self._after = CLOSE

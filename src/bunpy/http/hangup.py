@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from bunpy.sse.stream import Stream
 
-__all__ = ["Probe", "is_hung_up", "reset", "untaken"]
+__all__ = ["Probe", "is_hung_up", "reset", "silence", "untaken"]
 
 #: Seconds between looks at a peer that has sent its FIN, and at one that may have behind what is not read yet.
 _DELAYS: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 2.0)
 _FIN_DELAY: Final = 0.1
+#: Where ``struct tcp_info`` has tcpi_last_ack_recv, in milliseconds (linux/tcp.h).
+_LAST_ACK: Final = 56
 
 
 class Probe:
@@ -75,6 +78,10 @@ if sys.platform == "win32":
         """Unknown there."""
         return 0
 
+    def silence(fd: int) -> float:
+        """Unknown there."""
+        return 0.0
+
 else:
     import fcntl
     import termios
@@ -98,6 +105,16 @@ else:
 def is_hung_up(fd: int) -> bool:
     """Whether the connection on the descriptor is gone in both directions, or broken."""
     return bool(_poll(fd) & _GONE)
+
+
+def silence(transport: Transport) -> float:
+    """For how many seconds the peer has acknowledged nothing, not even that it was asked; infinite if unknown."""
+    sock = transport.get_extra_info("socket")
+    if sys.platform == "linux" and sock is not None:
+        with contextlib.suppress(OSError):
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK + 4)
+            return int.from_bytes(info[_LAST_ACK:], sys.byteorder) / 1000
+    return float("inf")
 
 
 def reset(transport: Transport) -> None:

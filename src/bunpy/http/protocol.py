@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import time
 from typing import TYPE_CHECKING, Final, cast
@@ -17,24 +18,25 @@ from bunpy.errors import RequestRefused
 from bunpy.http.answer import error_response, plain_answer
 from bunpy.http.exchange import Exchange
 from bunpy.http.flow import Flow
-from bunpy.http.hangup import reset, untaken
+from bunpy.http.hangup import reset, silence, untaken
+from bunpy.http.peer import Peer
 from bunpy.http.reader import RequestReader
-from bunpy.http.wire import CLOSE, CONTINUE, NO_FIELDS
+from bunpy.http.wire import CLOSE, CONTINUE, KEEP, NO_FIELDS
 
 if TYPE_CHECKING:
     from bunpy.http.service import Service
+    from bunpy.sse.reason import EndReason
 
 __all__ = ["HTTPProtocol"]
 
 #: Bytes of further requests that are taken in while one is being answered.
 READ_AHEAD: Final = 64 * 1024
-#: Pipelined requests that are answered in one turn of the loop.
-_TURN: Final = 16
 #: Bytes that may wait for a client, answers of one turn apart, before the next request is answered.
 _HIGH_WATER: Final = 64 * 1024
-#: What a refused client may still send, and for how many seconds, until it is cut off: so the answer can reach it.
-_DRAIN_LIMIT: Final = 1024 * 1024
-_DRAIN_TIME: Final = 2.0
+#: What the kernel says of a peer that has not acknowledged what it was sent, or asked, in its time.
+_SILENT: Final = frozenset(
+    {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
+)
 _NEVER: Final = float("inf")
 
 # What a connection is doing, and so what its deadline means. Plain ints: an Enum's members cost 0.1 µs a look in
@@ -51,16 +53,18 @@ class HTTPProtocol(asyncio.Protocol):
     """Reads one client's requests, has them answered, and keeps the time."""
 
     __slots__ = (
-        "_client",
         "_deadline",
         "_drained",
         "_exchange",
+        "_fd",
         "_flow",
         "_is_eof",
         "_is_lost",
         "_is_reading_paused",
+        "_is_refusing",
         "_is_turn_due",
         "_outlet",
+        "_peer",
         "_phase",
         "_reader",
         "_service",
@@ -73,19 +77,12 @@ class HTTPProtocol(asyncio.Protocol):
     _outlet: Outlet
     _flow: Flow
     _exchange: Exchange
+    _peer: Peer
 
     def __init__(self, service: Service) -> None:
-        config = service.config
         self._service = service
-        self._reader = RequestReader(
-            line_limit=config.request_line_limit,
-            head_limit=config.head_limit,
-            body_limit=config.body_limit,
-            hosts=service.hosts,
-            known=service.known_heads,
-        )
+        self._reader = RequestReader(service.limits, service.hosts, service.known_heads)
         # The connection's state.
-        self._client: tuple[str, int] | None = None
         self._is_lost = False
         self._is_eof = False
         self._is_reading_paused = False
@@ -96,30 +93,43 @@ class HTTPProtocol(asyncio.Protocol):
         self._deadline = _NEVER
         self._stalled_size = 0
         self._stalled_at = _NEVER
+        self._is_refusing = False  # it answers the kernel all the while
 
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         service = self._service
-        is_direct = transport.get_extra_info("sslcontext") is None and sys.platform != "win32"
-        fd = transport.get_extra_info("socket").fileno() if is_direct else -1
-        self._outlet = Outlet(self._transport, fd)
+        is_encrypted = transport.get_extra_info("sslcontext") is not None
+        is_direct = not is_encrypted and sys.platform != "win32"
+        sock = transport.get_extra_info("socket")
+        fd = -1 if sock is None else sock.fileno()
+        self._fd = fd if sys.platform != "win32" else -1
+        self._peer = Peer(service, transport, is_encrypted)
+        self._outlet = Outlet(self._transport, fd if is_direct else -1)
         self._flow = Flow(service.loop, self._outlet)
         self._exchange = Exchange(
-            service, self._transport, self._outlet, self._flow, self._on_answered
+            service, self._peer, self._transport, self._outlet, self._flow, self._on_answered
         )
-        peer = transport.get_extra_info("peername")
-        self._client = peer[:2] if isinstance(peer, tuple) else None
         service.connections.add(self)
         self._deadline = time.monotonic() + service.config.head_timeout
+        service.on_accepted(fd)
 
     def data_received(self, data: bytes) -> None:
         if self._phase == _DRAIN:
             self._drained += len(data)
-            if self._drained > _DRAIN_LIMIT:
+            if self._drained > self._service.config.drain_limit:
                 self._transport.abort()
             return
+        if self._peer.header is not None:
+            try:
+                rest = self._peer.read_header(data)
+            except RequestRefused as exc:
+                self._refuse(exc)
+                return
+            if not rest:
+                return
+            data = rest
         self._reader.feed(data)
         if self._phase != _ANSWER and not self._is_turn_due and not self._outlet.is_paused:
             self._advance()
@@ -136,24 +146,33 @@ class HTTPProtocol(asyncio.Protocol):
         if self._phase != _ANSWER and not self._is_turn_due:
             self._advance()
         self._exchange.doubt(has_fin=True)
-        return self._outlet.fd >= 0
+        return self._fd >= 0
 
     def pause_writing(self) -> None:
         self._flow.pause()
         self._stalled_size = 0
+        self._service.pressure.add(self)
 
     def resume_writing(self) -> None:
         self._flow.resume()
+        self._service.pressure.discard(self)
         if self._phase != _ANSWER and self._phase != _DRAIN and not self._is_turn_due:
             self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
+        self._fd = -1
         self._deadline = _NEVER
         self._outlet.close()
         self._flow.resume()
         self._reader.release()
-        self._exchange.lose()
+        self._service.pressure.discard(self)
+        self._peer.leave()
+        number = self._outlet.error_number or getattr(exc, "errno", None)
+        if number not in _SILENT:
+            self._exchange.lose("client")
+        else:
+            self._exchange.lose("slow" if self._is_refusing else "half_open")
         if not self._exchange.is_busy:
             self._leave()
 
@@ -162,25 +181,37 @@ class HTTPProtocol(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """Look at the time, ``now`` in seconds of ``time.monotonic``: who is silent, slow, or due a heartbeat?"""
         outlet, stream = self._outlet, self._exchange.stream
-        if outlet.is_paused or self._transport.is_closing():
+        is_stuck = outlet.is_paused or self._transport.is_closing()
+        if is_stuck:
             self._check_progress(now)
-        elif stream is not None:
-            if outlet.last_sent + self._service.config.heartbeat <= now:
-                stream.comment()
-        elif now >= self._deadline:
+        if stream is not None:
+            stream.tick(now)
+        elif not is_stuck and now >= self._deadline:
             self._time_out()
 
     def stop(self) -> None:
         """The server stops: end what streams, close what idles; what is being answered is answered first."""
         if self._exchange.stream is not None:
-            self._exchange.stream.end("shutdown")
+            if not self._service.lets_finish:
+                self._exchange.stream.end("shutdown")
         elif self._phase != _ANSWER and self._phase != _DRAIN:
             self._transport.close()
 
-    def abort(self) -> None:
-        """Cut the connection off."""
+    def cut_off(self, reason: EndReason) -> None:
+        """Cut the connection off with RST; a stream on it ends for ``reason``."""
+        if self._exchange.stream is not None:
+            self._exchange.stream.end(reason)
         if not self._is_lost:
             reset(self._transport)
+
+    def cut_off_slow(self) -> None:
+        """Cut the connection off, because its client is slow."""
+        self.cut_off("slow")
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client in memory."""
+        return 0 if self._is_lost else self._transport.get_write_buffer_size()
 
     # Requests, in their order
 
@@ -190,7 +221,7 @@ class HTTPProtocol(asyncio.Protocol):
         answered = 0
         while not (self._outlet.is_paused or self._is_lost or self._transport.is_closing()):
             # The transport says that it is full only when the loop turns.
-            if answered == _TURN or (
+            if answered == self._service.config.pipeline_limit or (
                 answered and self._transport.get_write_buffer_size() > _HIGH_WATER
             ):
                 self._is_turn_due = True
@@ -199,13 +230,18 @@ class HTTPProtocol(asyncio.Protocol):
             try:
                 request = reader.next_request()
             except RequestRefused as exc:
-                self._refuse(exc)
-                return
+                if exc.closes:
+                    self._refuse(exc)
+                    return
+                self._transport.write(self._refusal(exc, KEEP))
+                answered += 1
+                self._rest()
+                continue
             if request is None:
                 self._wait()
                 return
             answered += 1
-            request.client = self._client
+            self._peer.sign(request)
             self._phase = _ANSWER
             if not self._exchange.answer(request, reader.keeps_alive):
                 self._deadline = _NEVER
@@ -253,14 +289,18 @@ class HTTPProtocol(asyncio.Protocol):
             self._phase = _HEAD
             self._deadline = time.monotonic() + config.head_timeout
 
+    def _refusal(self, exc: RequestRefused, connection: bytes) -> bytes:
+        response = error_response(exc)
+        content = response.content() or (b"", NO_FIELDS)
+        method, date = self._reader.method, self._service.date
+        data, _ = plain_answer(response.status, response.headers, content, method, date, connection)
+        return data
+
     def _refuse(self, exc: RequestRefused) -> None:
         """Answer what is no request, and close: half now, the rest when the client has had time to read that."""
         self._phase = _DRAIN
-        self._deadline = time.monotonic() + _DRAIN_TIME
-        response = error_response(exc)
-        content = response.content() or (b"", NO_FIELDS)
-        data, _ = plain_answer(response, content, self._reader.method, self._service.date, CLOSE)
-        self._transport.write(data)
+        self._deadline = time.monotonic() + self._service.config.drain_timeout
+        self._transport.write(self._refusal(exc, CLOSE))
         if self._is_eof or not self._transport.can_write_eof():
             self._transport.close()
             return
@@ -286,13 +326,20 @@ class HTTPProtocol(asyncio.Protocol):
     def _check_progress(self, now: float) -> None:
         """Cut off a client that has taken nothing of what waits for it in ``send_timeout`` seconds."""
         waiting = self._transport.get_write_buffer_size()
-        if self._outlet.fd >= 0:
-            waiting += untaken(self._outlet.fd)
+        if self._fd >= 0:
+            waiting += untaken(self._fd)
         if waiting != self._stalled_size or self._stalled_at == _NEVER:
             self._stalled_size = waiting
             self._stalled_at = now
-        elif now - self._stalled_at >= self._service.config.send_timeout:
-            self.abort()
+            self._is_refusing = False
+            return
+        stalled = now - self._stalled_at
+        if stalled >= self._service.config.send_timeout:
+            self.cut_off("slow")
+        else:
+            # After TCP_USER_TIMEOUT the kernel gives up on a peer that has no room, as on one that is gone. The first
+            # acknowledges each probe, and those come at doubling intervals.
+            self._is_refusing = silence(self._transport) < 0.75 * stalled
 
     def _leave(self) -> None:
         """The connection and all that ran for it have ended."""

@@ -37,10 +37,21 @@ class Request:
 
     ``method`` is as sent ("GET"); ``url`` the target in origin form ("/log?file=app.log"); ``headers`` a mapping
     with lower-case names, repeated fields joined with ", "; ``body`` the bytes of the body, decoded from its
-    framing only; ``client`` the peer's (host, port), or None on a Unix socket; ``http_version`` "1.1" or "1.0".
+    framing only; ``client`` the peer's (host, port), or None on a Unix socket; ``http_version`` "1.1" or "1.0";
+    ``scheme`` "https" over TLS, otherwise "http". ``client`` and ``scheme`` are what a trusted proxy says they are.
     """
 
-    __slots__ = ("_path", "_queries", "body", "client", "headers", "http_version", "method", "url")
+    __slots__ = (
+        "_path",
+        "_queries",
+        "body",
+        "client",
+        "headers",
+        "http_version",
+        "method",
+        "scheme",
+        "url",
+    )
 
     def __init__(
         self,
@@ -50,6 +61,7 @@ class Request:
         body: bytes = b"",
         client: tuple[str, int] | None = None,
         http_version: str = "1.1",
+        scheme: str = "http",
     ) -> None:
         self.method = method
         self.url = url
@@ -57,13 +69,20 @@ class Request:
         self.body = body
         self.client = client
         self.http_version = http_version
+        self.scheme = scheme
         self._path: str | None = None
         self._queries: dict[str, list[str]] | None = None
 
     def copy(self) -> Request:
         """The same request with headers of its own, and without what was made of it."""
         return Request(
-            self.method, self.url, dict(self.headers), self.body, self.client, self.http_version
+            self.method,
+            self.url,
+            dict(self.headers),
+            self.body,
+            self.client,
+            self.http_version,
+            self.scheme,
         )
 
     def __repr__(self) -> str:

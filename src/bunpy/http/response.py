@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from bunpy.errors import InvalidResponse
 from bunpy.http.wire import NO_FIELDS, Fields, Headers
+
+if TYPE_CHECKING:
+    from bunpy.sse.reason import EndReason
 
 __all__ = ["Body", "Content", "Response", "response_from"]
 
@@ -35,6 +38,8 @@ class Response:
 
     #: Header lines that ``headers`` replace when the body is streamed.
     stream_defaults: Fields = _BYTES
+    #: Only event streams are told of their ends.
+    on_close: Callable[[EndReason], Any] | None = None
 
     def __init__(self, body: Body = "", status: int = 200, headers: Headers | None = None) -> None:
         self.body = body

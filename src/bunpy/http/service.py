@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bunpy._speedups import BytesBuffer, EventBuffer
 from bunpy.http.known_heads import KnownHeads
+from bunpy.http.limits import Limits
+from bunpy.http.pressure import Pressure
+from bunpy.http.quota import Quota
 from bunpy.http.wire import date_line
 
 if TYPE_CHECKING:
@@ -31,13 +34,20 @@ class Service:
         "context",
         "date",
         "events",
+        "excess",
         "handler",
         "hosts",
         "is_stopping",
         "known_heads",
+        "lets_finish",
+        "limits",
         "loop",
+        "on_accepted",
         "on_idle",
         "pieces",
+        "places",
+        "pressure",
+        "streams",
     )
 
     def __init__(
@@ -46,6 +56,7 @@ class Service:
         config: Config,
         loop: AbstractEventLoop,
         hosts: HostList,
+        max_connections: int | None = None,
     ) -> None:
         self.handler = handler
         self.config = config
@@ -54,12 +65,44 @@ class Service:
         #: What each request's context is a copy of, so that none sees another's variables.
         self.context = contextvars.copy_context()
         self.known_heads = KnownHeads()
+        self.limits = Limits(
+            request_line=config.request_line_limit,
+            head=config.head_limit,
+            fields=config.field_limit,
+            body=config.body_limit,
+            extension=config.extension_limit,
+            extensions=config.extensions_limit,
+            trailers=config.trailer_limit,
+        )
         self.connections: set[HTTPProtocol] = set()
+        #: The connections that there is room for, and how many there are beyond, to be told so.
+        self.places = Quota("connections", max_connections, config.max_connections_per_client)
+        self.excess = 0
+        self.streams = Quota("streams", config.max_streams, config.max_streams_per_client)
+        self.pressure = Pressure(config.max_buffered)
+        #: Called with the descriptor of each new connection.
+        self.on_accepted: Callable[[int], None] = lambda number: None
         #: Called when the last connection has gone, once the server is stopping.
         self.on_idle: Callable[[], None] = lambda: None
         self.is_stopping = False
+        #: Whether streams go on while the server stops.
+        self.lets_finish = False
         # One of each for all streams: whatever is in them is sent before anything else gets a turn.
         self.events = EventBuffer()
         self.pieces = BytesBuffer()
         #: The Date field, made once a second.
         self.date = date_line()
+
+    def enter(self, host: str | None) -> bool:
+        """Count a connection of the client with that address; whether there is room for it."""
+        has_place = self.places.take(host)
+        if not has_place:
+            self.excess += 1
+        return has_place
+
+    def leave(self, host: str | None, has_place: bool) -> None:
+        """That connection is gone."""
+        if has_place:
+            self.places.give_back(host)
+        else:
+            self.excess -= 1

@@ -13,7 +13,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-from bunpy.errors import InvalidResponse
+from bunpy.errors import InvalidHeader, InvalidResponse
 
 __all__ = [
     "BODILESS",
@@ -82,18 +82,18 @@ def status_line(status: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _line(name: str, value: str) -> tuple[str, bytes]:
-    """The field's lower-case name and its line; ``InvalidResponse`` for what would end the line or the head."""
+    """The field's lower-case name and its line; ``InvalidHeader`` for what would end the line or the head."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidResponse(f"{name!r} is no header name: it is a token (RFC 9110 section 5.1)")
+        raise InvalidHeader(f"{name!r} is no header name: it is a token (RFC 9110 section 5.1)")
     if _FORBIDDEN.search(value):
-        raise InvalidResponse(
+        raise InvalidHeader(
             f"the value of header {name} has a control character in it: {value!r}; CR, LF and NUL would"
             " let it forge headers"
         )
     try:
         return name.lower(), f"{name}: {value.strip(' ')}\r\n".encode("latin-1")
     except UnicodeEncodeError as exc:
-        raise InvalidResponse(
+        raise InvalidHeader(
             f"the value of header {name} is not latin-1: {value!r}; percent-encode it (RFC 8187)"
         ) from exc
 
@@ -101,7 +101,7 @@ def _line(name: str, value: str) -> tuple[str, bytes]:
 def _lines(headers: Headers) -> Iterable[tuple[str, bytes]]:
     for name, value in headers.items() if isinstance(headers, Mapping) else headers:
         if not isinstance(value, str):
-            raise InvalidResponse(
+            raise InvalidHeader(
                 f"the value of header {name} is {value!r} ({type(value).__name__}): make it a str"
             )
         yield _line(name, value)

@@ -2,76 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final
 
 from bunpy.errors import ConfigError
+from bunpy.http.cors import Cors
+from bunpy.http.forwarded import TrustedProxies
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Config"]
+
+_KiB: Final = 1024
+_MiB: Final = 1024 * 1024
+
+#: Whether a value is what an option takes, and how that is said.
+_Check = tuple[Callable[[Any], bool], str]
+
+
+def _option(default: Any, check: _Check, *, is_optional: bool = False) -> Any:
+    return field(default=default, metadata={"check": check, "is_optional": is_optional})
+
+
+def _count(default: int | None, least: int = 1) -> Any:
+    """An int of at least ``least``; None, if that is the default, stands for no limit."""
+    return _option(
+        default,
+        (lambda value: _is_int(value) and value >= least, f"it is an int, {least} or more"),
+        is_optional=default is None,
+    )
+
+
+def _seconds(default: float | None, *, may_be_zero: bool = False) -> Any:
+    """A number of seconds; None, if that is the default, stands for no limit."""
+    if may_be_zero:
+        check: _Check = (
+            lambda value: _is_number(value) and value >= 0,
+            "it is a number of seconds, 0 or more",
+        )
+    else:
+        check = (
+            lambda value: _is_number(value) and value > 0,
+            "it is a number of seconds, more than 0",
+        )
+    return _option(default, check, is_optional=default is None)
+
+
+def _flag(default: bool) -> Any:
+    return _option(default, (lambda value: isinstance(value, bool), "it is True or False"))
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The options of ``serve``, times in seconds, sizes in bytes; ``ConfigError`` for a value that makes no sense."""
 
+    # Requests
+
     #: The longest request line; a longer one is answered 414.
-    request_line_limit: int = 16 * 1024
+    request_line_limit: int = _count(16 * _KiB)
     #: The largest head of a request; a larger one is answered 431.
-    head_limit: int = 64 * 1024
+    head_limit: int = _count(64 * _KiB)
+    #: The most fields that a head may have; one with more is answered 431.
+    field_limit: int = _count(256)
     #: The largest body of a request; a larger one is answered 413.
-    body_limit: int = 10 * 1024 * 1024
+    body_limit: int = _count(10 * _MiB, 0)
+    #: The largest extension of a chunk, and the most of them in a body; what is larger is answered 400.
+    extension_limit: int = _count(4 * _KiB, 0)
+    extensions_limit: int = _count(16 * _KiB, 0)
+    #: The largest trailer section of a body; a larger one is answered 431.
+    trailer_limit: int = _count(8 * _KiB, 0)
+    #: How many requests of one connection are answered before others have their turn.
+    pipeline_limit: int = _count(16)
     #: For a request's head, from its first byte to its last, and for the first byte of a connection.
-    head_timeout: float = 10.0
+    head_timeout: float = _seconds(10.0)
     #: For the next piece of a request's body.
-    body_timeout: float = 30.0
+    body_timeout: float = _seconds(30.0)
     #: For the next request on a connection that stays open.
-    keep_alive_timeout: float = 60.0
+    keep_alive_timeout: float = _seconds(60.0)
+    #: What a refused client may still send until it is cut off, and for how long, so that the answer reaches it.
+    drain_limit: int = _count(1 * _MiB, 0)
+    drain_timeout: float = _seconds(2.0)
+
+    # Streams
+
     #: For a client to take anything of what waits for it.
-    send_timeout: float = 30.0
+    send_timeout: float = _seconds(30.0)
     #: Of silence on an event stream, after which a comment is sent.
-    heartbeat: float = 15.0
+    heartbeat: float = _seconds(15.0)
     #: How long a stream's response head may wait for the first event, or for an error that becomes its status.
-    head_delay: float = 0.05
-    #: How long ``stop`` and a signal wait for what is running.
-    grace: float = 10.0
+    head_delay: float = _seconds(0.05, may_be_zero=True)
+    #: How long a generator may take to clean up once its stream is over.
+    close_timeout: float = _seconds(5.0)
+    #: How long a stream may last; it ends cleanly then, and its client comes back. None: for ever.
+    stream_lifetime: float | None = _seconds(None)
+
+    # How many
+
+    #: Connections at a time, and those of one client address. None: as many as there are descriptors; any number.
+    max_connections: int | None = _count(None)
+    max_connections_per_client: int | None = _count(None)
+    #: Streams at a time, and those of one client address; None: any number.
+    max_streams: int | None = _count(None)
+    max_streams_per_client: int | None = _count(None)
+    #: Bytes that may wait in memory for the clients of all connections; above that the slowest are cut off.
+    max_buffered: int = _count(256 * _MiB)
+    #: How many connections may wait to be accepted.
+    backlog: int = _count(4096)
+
+    # Who
+
     #: The Host names to answer for, without ports; None: any, or the loopback names if the address is a loopback
     #: one.
     allowed_hosts: tuple[str, ...] | None = None
-    #: How many connections may wait to be accepted.
-    backlog: int = 4096
+    #: The proxies, as addresses or networks, whose X-Forwarded-For, X-Forwarded-Proto and PROXY headers are believed;
+    #: "unix" is whoever connects to a Unix socket.
+    trusted_proxies: TrustedProxies = field(default=TrustedProxies(()))
+    #: Whether each connection of a trusted proxy begins with a PROXY header, version 1 or 2.
+    proxy_protocol: bool = _flag(False)
+    #: Which pages of other origins may read the answers, as a ``Cors`` or its arguments in a dict; None: none may.
+    cors: Cors | None = None
+
+    # The socket
+
+    #: A certificate and its key, {"cert": path, "key": path} with an optional "password", or an ``SSLContext``.
+    tls: Mapping[str, Any] | ssl.SSLContext | None = field(default=None, repr=False)
+    #: For a TLS handshake.
+    handshake_timeout: float = _seconds(10.0)
+    #: The permissions of a Unix socket.
+    unix_mode: int = _count(0o666, 0)
+
+    # The process
+
+    #: How long ``stop`` and a signal wait for what is running.
+    grace: float = _seconds(10.0, may_be_zero=True)
+    #: How long a handler or generator may hold the loop before it is named in a warning; None: as long as it likes.
+    block_warning: float | None = _option(
+        0.1,
+        (
+            lambda value: _is_number(value) and value >= 0.01,
+            "it is a number of seconds, 0.01 or more",
+        ),
+        is_optional=True,
+    )
     #: Whether the line that tells the URL at the start is left out.
-    quiet: bool = False
+    quiet: bool = _flag(False)
 
     def __post_init__(self) -> None:
-        for name in ("request_line_limit", "head_limit", "body_limit", "backlog"):
-            value = getattr(self, name)
-            if (
-                not isinstance(value, int)
-                or isinstance(value, bool)
-                or value < (0 if name == "body_limit" else 1)
-            ):
-                raise ConfigError(
-                    f"{name} is {value!r}: it is an int, {'0' if name == 'body_limit' else '1'} or more"
-                )
-        for name in (
-            "head_timeout",
-            "body_timeout",
-            "keep_alive_timeout",
-            "send_timeout",
-            "heartbeat",
-        ):
-            value = getattr(self, name)
-            if not _is_number(value) or not value > 0:
-                raise ConfigError(f"{name} is {value!r}: it is a number of seconds, more than 0")
-        for name in ("head_delay", "grace"):
-            value = getattr(self, name)
-            if not _is_number(value) or not value >= 0:
-                raise ConfigError(f"{name} is {value!r}: it is a number of seconds, 0 or more")
+        for item in fields(self):
+            check: _Check | None = item.metadata.get("check")
+            value = getattr(self, item.name)
+            if check is None or (value is None and item.metadata["is_optional"]):
+                continue
+            is_valid, says = check
+            if not is_valid(value):
+                none = ", or None" if item.metadata["is_optional"] else ""
+                raise ConfigError(f"{item.name} is {value!r}: {says}{none}")
         if self.allowed_hosts is not None:
             object.__setattr__(self, "allowed_hosts", _host_names(self.allowed_hosts))
-        if not isinstance(self.quiet, bool):
-            raise ConfigError(f"quiet is {self.quiet!r}: it is True or False")
+        object.__setattr__(self, "trusted_proxies", TrustedProxies.of(self.trusted_proxies))
+        object.__setattr__(self, "cors", Cors.of(self.cors))
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ConfigError(
+                "proxy_protocol needs trusted_proxies: the addresses of the proxies that send it"
+            )
+        if self.unix_mode > 0o777:
+            raise ConfigError(f"unix_mode is {self.unix_mode:#o}: it is 0o777 at most")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Config:
@@ -91,6 +197,8 @@ class Config:
             self.keep_alive_timeout,
             self.send_timeout,
             self.heartbeat,
+            self.drain_timeout,
+            self.stream_lifetime or math.inf,
         )
         return min(0.5, max(0.02, shortest / 4))
 
@@ -106,7 +214,3 @@ def _host_names(hosts: object) -> tuple[str, ...]:
             f"allowed_hosts is {hosts!r}: it is a list of host names, as ['example.org']"
         )
     return tuple(name.lower() for name in names)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,8 +1,9 @@
-"""SIGINT and SIGTERM while servers run: the first drains them, the second ends the process."""
+"""Signals while servers run: the first SIGINT or SIGTERM drains them, the second ends the process; SIGHUP reloads."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,10 +12,14 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from bunpy.errors import ConfigError
+
 if TYPE_CHECKING:
     from bunpy.server.server import Server
 
 __all__ = ["Signals"]
+
+_log = logging.getLogger("bunpy")
 
 #: Seconds that a process still has after a second signal.
 _LAST_TIME: Final = 0.15
@@ -53,6 +58,12 @@ class Signals:
             if before in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
                 self._before[number] = before
                 signal.signal(number, self._handle)
+        if (
+            server.has_tls
+            and sys.platform != "win32"
+            and signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, signal.SIG_IGN)
+        ):
+            signal.signal(signal.SIGHUP, self._reload)
 
     def forget(self) -> None:
         """Handle signals for nobody any more."""
@@ -78,6 +89,17 @@ class Signals:
         else:  # no server is left: the signal is what it was before
             signal.signal(number, self._before.get(number, signal.SIG_DFL))
             signal.raise_signal(number)
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        """Read the certificates again; what cannot be used leaves the old ones in effect."""
+        for server in self._servers:
+            if server.has_tls and not server.is_closed:
+                try:
+                    server.reload_tls()
+                except ConfigError as exc:
+                    _log.error("SIGHUP: %s", exc)
+                else:
+                    _log.info("SIGHUP: the certificate of %s is read again", server.url)
 
     def _when_closed(self, number: int) -> None:
         """Wake a main thread that does not wait for a server, by the signal once more."""

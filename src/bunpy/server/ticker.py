@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import TimerHandle
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bunpy.http.wire import date_line
@@ -15,12 +16,13 @@ __all__ = ["Ticker"]
 
 
 class Ticker:
-    """Ticks every ``config.tick`` seconds from ``start`` to ``stop``."""
+    """Ticks every ``config.tick`` seconds from ``start`` to ``stop``; ``then`` is called at the end of each tick."""
 
-    __slots__ = ("_handle", "_second", "_service")
+    __slots__ = ("_handle", "_second", "_service", "_then")
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, then: Callable[[], None] = lambda: None) -> None:
         self._service = service
+        self._then = then
         self._handle: TimerHandle | None = None
         self._second = 0
 
@@ -44,3 +46,5 @@ class Ticker:
         now = time.monotonic()
         for connection in list(service.connections):
             connection.tick(now)
+        service.pressure.relieve()
+        self._then()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from typing import Any
 
 from bunpy.errors import InvalidResponse
 from bunpy.http.response import Response
 from bunpy.http.wire import Fields, Headers
+from bunpy.sse.reason import EndReason
 
 __all__ = ["SSEResponse"]
 
@@ -21,10 +22,13 @@ class SSEResponse(Response):
     the generator is cancelled and closed, so that its ``finally`` runs, once.
 
     ``headers`` replace the defaults (Content-Type, Cache-Control: no-store, X-Accel-Buffering: no) whatever their
-    case. Raises ``InvalidResponse`` if ``source`` is not iterable so, as a generator function that was not called.
+    case. ``on_close`` is a plain or async function that is called with the reason of the end, one of
+    ``bunpy.sse.reason.EndReason``, exactly once for each time that the response is the answer to a request, after the
+    source has been closed and also if it was never begun. Raises ``InvalidResponse`` if ``source`` is not iterable
+    so, as a generator function that was not called, and if ``on_close`` is no function.
     """
 
-    __slots__ = ()
+    __slots__ = ("on_close",)
 
     stream_defaults = Fields(
         ("content-type", b"Content-Type: text/event-stream; charset=utf-8\r\n"),
@@ -38,13 +42,19 @@ class SSEResponse(Response):
         headers: Headers | None = None,
         *,
         status: int = 200,
+        on_close: Callable[[EndReason], Any] | None = None,
     ) -> None:
         if not isinstance(source, (AsyncIterable, Iterator)):
             hint = "; call it" if callable(source) else ""
             raise InvalidResponse(
                 f"the source of an event stream is a generator, async or plain, not {source!r}{hint}"
             )
+        if on_close is not None and not callable(on_close):
+            raise InvalidResponse(
+                f"on_close is a function of the reason that a stream ended for, not {on_close!r}"
+            )
         super().__init__(source, status, headers)
+        self.on_close = on_close
 
     def content(self) -> None:
         """None: an event stream has no content but what it streams."""

@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
+import time
 from asyncio import AbstractEventLoop, Task, TimerHandle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from bunpy._speedups import Pump
+from bunpy.sse.reason import EndReason
 
 if TYPE_CHECKING:
     from bunpy._speedups import EventBuffer, Outlet
     from bunpy.http.flow import Flow
+    from bunpy.server.config import Config
 
-__all__ = ["CLOSE_TIMEOUT", "EndReason", "Stream"]
+__all__ = ["Stream"]
 
 _log = logging.getLogger("bunpy")
 
-#: Why a stream ended.
-EndReason = Literal["finished", "client", "shutdown", "error"]
-
-#: Seconds that a generator has for its cleaning up once its stream is over.
-CLOSE_TIMEOUT: Final = 5.0
-
-#: Milliseconds: clients are told to come back to a server that stops after a random time up to this.
+#: Milliseconds: clients whose stream the server ends are told to come back after a random time up to this.
 RETURN_TIME: Final = 2000
+
+_NEVER: Final = float("inf")
 
 
 class Stream:
     """A source on its way to one client. ``run`` is its one task's: it iterates, is cancelled and closes there.
 
-    ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` seconds (the
+    ``outlet.head`` is the response head, which leaves with the first event or after ``config.head_delay`` (the
     deferred commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time
-    and means nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is.
+    and means nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is;
+    ``on_close`` is told the end's reason.
     """
 
     __slots__ = (
-        "_buffer", "_flow", "_head_delay", "_heartbeat", "_loop", "_outlet", "_pump", "_source", "_task", "_timer",
-        "error", "name", "reason",
+        "_buffer", "_config", "_end_time", "_flow", "_heartbeat", "_loop", "_on_close", "_outlet", "_pump", "_source",
+        "_task", "_timer", "error", "name", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -50,17 +51,24 @@ class Stream:
         outlet: Outlet,
         flow: Flow,
         loop: AbstractEventLoop,
-        head_delay: float,
+        config: Config,
         heartbeat: bytes,
         name: str,
+        on_close: Callable[[EndReason], Any] | None = None,
     ) -> None:
         self._source = source
         self._buffer = buffer
         self._outlet = outlet
         self._flow = flow
         self._loop = loop
-        self._head_delay = head_delay
+        self._config = config
+        lifetime = config.stream_lifetime
+        # Streams that began together do not end together.
+        self._end_time = (
+            _NEVER if lifetime is None else time.monotonic() + lifetime * random.uniform(0.9, 1)
+        )
         self._heartbeat = heartbeat
+        self._on_close = on_close
         self._pump = Pump(source, buffer, outlet)
         self._task: Task[Any] | None = None
         self._timer: TimerHandle | None = None
@@ -74,6 +82,13 @@ class Stream:
     def is_committed(self) -> bool:
         """Whether the response head has left."""
         return self._outlet.head is None
+
+    def tick(self, now: float) -> None:
+        """Look at the time, ``now`` in seconds of ``time.monotonic``: has it come for the end, or for a heartbeat?"""
+        if now >= self._end_time:
+            self.end("lifetime")
+        elif self._outlet.last_sent + self._config.heartbeat <= now and not self._outlet.is_paused:
+            self.comment()
 
     def comment(self) -> None:
         """Send the heartbeat, once the head has left."""
@@ -101,11 +116,13 @@ class Stream:
                     self.error = exc
                 elif not isinstance(exc, asyncio.CancelledError):
                     _log.error("%s: the generator failed to end", self.name, exc_info=exc)
-        if self.reason == "shutdown":
+        if self.reason == "shutdown" or self.reason == "lifetime":
             self._say_goodbye()
         self._pump.close()
         if not (isinstance(self._source, AsyncGeneratorType) and self._source.ag_frame is None):
             await self._close_source()
+        if self._on_close is not None:
+            await self._tell_end()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -118,19 +135,19 @@ class Stream:
         self.reason = reason
         self._pump.is_stopped = True
         if self._task is not None:
-            self._start_timer(CLOSE_TIMEOUT, self._give_up)
+            self._start_timer(self._config.close_timeout, self._give_up)
             self._task.cancel()
 
     def _say_goodbye(self) -> None:
-        """End the response cleanly, and let the clients of a server that stops not all come back at once."""
+        """End the response cleanly, and let clients whose streams end together not come back together."""
         if self._heartbeat:
-            self._outlet.write(b"retry: %d\n\n" % random.randrange(RETURN_TIME))
+            self._buffer.append({"retry": random.randrange(RETURN_TIME)})
         self._outlet.flush(self._buffer, last=True)
 
     def _defer_head(self) -> None:
         """The source has been stepped once and waits; if nothing has left by now, the head may not wait for long."""
         if self.reason is None and self._outlet.head is not None:
-            self._start_timer(self._head_delay, self._commit)
+            self._start_timer(self._config.head_delay, self._commit)
 
     def _start_timer(self, delay: float, call: Callable[[], None]) -> None:
         """The one timer: first for the head, then for the end."""
@@ -146,20 +163,36 @@ class Stream:
     async def _close_source(self) -> None:
         """Close a source that has not run to its end, in bounded time."""
         close = getattr(self._source, "aclose", None)
-        if close is None:
+        if close is not None:
+            await self._finish(close(), "the generator failed to close")
+
+    async def _tell_end(self) -> None:
+        """Tell the program why the stream has ended, once; an async function is awaited, in bounded time."""
+        on_close, self._on_close = self._on_close, None
+        assert on_close is not None
+        assert self.reason is not None
+        try:
+            result = on_close(self.reason)
+        except Exception as exc:
+            _log.error("%s: on_close raised", self.name, exc_info=exc)
             return
+        if inspect.isawaitable(result):
+            await self._finish(result, "on_close raised")
+
+    async def _finish(self, last: Awaitable[Any], failure: str) -> None:
+        """Await what is left to do when the stream is over; whatever it raises is logged."""
         if self._timer is None or self.reason in ("finished", "error"):
             # In the other cases the time has been running since ``end``.
             self._task = asyncio.current_task()
-            self._start_timer(CLOSE_TIMEOUT, self._give_up)
+            self._start_timer(self._config.close_timeout, self._give_up)
         try:
-            await close()
+            await last
         except asyncio.CancelledError:
             pass  # by _give_up, which has said so
         except GeneratorExit:
             raise
         except BaseException as exc:
-            _log.error("%s: the generator failed to close", self.name, exc_info=exc)
+            _log.error("%s: %s", self.name, failure, exc_info=exc)
 
     def _give_up(self) -> None:
         self._timer = None
@@ -168,6 +201,6 @@ class Stream:
                 "%s: the generator still runs %g s after its stream has ended: it swallows its cancellation,"
                 " or its finally takes too long",
                 self.name,
-                CLOSE_TIMEOUT,
+                self._config.close_timeout,
             )
             self._task.cancel()

@@ -1,0 +1,148 @@
+"""Accepting connections, and not accepting them while there is no room. What they say is the protocol's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import ssl
+import sys
+import time
+from asyncio import AbstractServer, Task
+from collections.abc import Callable, Sequence
+from socket import socket
+from typing import Final
+
+from bunpy.server.tls_transport import Handshakes
+
+__all__ = ["Acceptor", "descriptors"]
+
+_log = logging.getLogger("bunpy")
+
+#: Descriptors that are left to the program at the least, and to clients that are told that there is no room.
+RESERVE: Final = 16
+EXCESS: Final = 16
+#: Seconds in which it is said once that no connection is accepted.
+_QUIET_TIME: Final = 60.0
+
+
+def descriptors() -> tuple[int, int]:
+    """How many descriptors the process may have, and how many of the lowest numbers are taken."""
+    if sys.platform == "win32":
+        return sys.maxsize, 0
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = sys.maxsize
+    return limit, _next_descriptor()
+
+
+def _next_descriptor() -> int:
+    """The lowest number that is free: a new descriptor gets it, so all below it are taken."""
+    try:
+        number = os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError as exc:
+        if exc.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return sys.maxsize
+    os.close(number)
+    return number
+
+
+class Acceptor:
+    """Accepts on ``listeners`` with a protocol from ``factory`` for each connection; made and called on the loop.
+
+    The listeners stay open, and whoever made them closes them: where accepting pauses, who connects waits in the
+    kernel. ``excess`` tells how many connections there are beyond what there is room for.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket],
+        factory: Callable[[], asyncio.Protocol],
+        excess: Callable[[], int],
+        *,
+        backlog: int,
+        tls: ssl.SSLContext | None = None,
+        handshake_timeout: float = 10.0,
+    ) -> None:
+        self._listeners = listeners
+        self._factory = factory
+        self._excess = excess
+        self._backlog = backlog
+        self._handshakes: Handshakes | None = None
+        if tls is not None:
+            self._handshakes = Handshakes(
+                factory, tls, timeout=handshake_timeout, on_accepted=self.accepted
+            )
+            self._factory = self._handshakes.new
+        self._servers: list[AbstractServer] = []
+        self._opening: Task[None] | None = None
+        self._is_closed = False
+        self._said = -_QUIET_TIME
+        limit, _ = descriptors()
+        #: A new connection with this number is the last for now.
+        self._mark = limit - RESERVE // 2
+
+    async def open(self) -> None:
+        """Begin to accept."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            # A copy: the server closes what it is given, and with it would go those who wait to be accepted.
+            server = await loop.create_server(
+                self._factory,
+                sock=listener.dup(),
+                backlog=self._backlog,
+            )
+            if self._is_closed:
+                server.close()
+                return
+            self._servers.append(server)
+
+    def close(self) -> None:
+        """Accept no more, for good."""
+        self._is_closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        self._pause()
+
+    async def abort_handshakes(self) -> None:
+        """Cut off those that have not come through; when this returns they are lost."""
+        if self._handshakes is not None:
+            await self._handshakes.abort()
+
+    def accepted(self, number: int) -> None:
+        """A connection has been accepted that has this descriptor: pause if there is no room for another."""
+        if self._servers and (number >= self._mark or self._excess() >= EXCESS):
+            self._pause()
+            now = time.monotonic()
+            if now - self._said >= _QUIET_TIME:
+                self._said = now
+                _log.warning(
+                    "no connections are accepted for now: %s",
+                    "the descriptors are used up; raise the limit (ulimit -n)"
+                    if number >= self._mark
+                    else "there are more of them than max_connections",
+                )
+
+    def look(self) -> None:
+        """Accept again if there is room again; called every tick."""
+        if self._servers or self._is_closed or self._opening is not None:
+            return
+        if self._excess() < EXCESS and _next_descriptor() < self._mark - len(self._listeners):
+            self._opening = asyncio.get_running_loop().create_task(self.open())
+            self._opening.add_done_callback(self._on_opened)
+
+    def _on_opened(self, task: Task[None]) -> None:
+        self._opening = None
+        if not task.cancelled() and task.exception() is not None:
+            # Tried again at the next tick.
+            _log.error("cannot accept connections", exc_info=task.exception())
+            self._pause()
+
+    def _pause(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()

@@ -1,0 +1,239 @@
+"""Who holds the loop: a thread that looks at the loop's thread, and names in a warning what does not let it turn.
+
+What to do about it is the program's; nothing is interrupted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import sys
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from types import FrameType
+from typing import Final, NamedTuple
+
+__all__ = ["Watchdog"]
+
+_log = logging.getLogger("bunpy")
+
+#: Seconds between two looks, at the least and at the most. A look costs 2 to 5 µs, the thread's waking more: 10 µs on
+#: bare metal, 110 µs on a virtual machine, where ten a second would be 0.1 % of a processor.
+_PERIOD_MIN: Final = 0.05
+_PERIOD_MAX: Final = 0.25
+#: Seconds of lateness that mean nothing: a thread that asks for the interpreter's lock waits for 5 ms.
+_PUNCTUAL: Final = 0.0075
+#: How often a callback waits for what a look waits for once: each of its system calls gives the lock away.
+_CALLS: Final = 3
+#: Seconds of processor time that are no matter of measurement.
+_SURE: Final = 0.02
+#: Seconds in which the same place is named once, and how many places are remembered.
+_SILENCE: Final = 60.0
+_PLACES: Final = 100
+
+#: Packages whose frames are on the way to the program's code, and are not it.
+_MACHINERY: Final = frozenset(
+    {"asyncio", "concurrent", "contextlib", "functools", "importlib", "_frozen_importlib", "runpy"}
+    | {"selectors", "threading", "uvloop"}
+)
+
+_ADVICE: Final = (
+    "nothing else is served meanwhile; make it async, await it, or run it with asyncio.to_thread"
+    " (a plain generator runs in a thread by itself)"
+)
+
+
+class Watchdog:
+    """Names whatever holds ``loop`` for over ``threshold`` seconds, from ``start`` to ``stop``.
+
+    A look that finds the loop's thread at work posts a beat. If that has not been run when ``threshold`` has passed,
+    and one and the same call has been at work all the time, that call is named. A thread that waits for events has
+    just the frames below it that a beat has, which is how it is known: an idle loop is never woken (a beat at every
+    look would double the cost of an idle server), and one that is busy runs ten empty calls more a second.
+
+    The root of the stack is kept from a look to the beat, and let go by the beat, on the loop's thread: it lives no
+    longer than the turn of the loop that it is part of, and nothing of the program's is destroyed in another thread.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, threshold: float) -> None:
+        self._loop = loop
+        self._threshold = threshold
+        self._period = min(_PERIOD_MAX, max(_PERIOD_MIN, threshold * 1.5))
+        #: uvloop's clock stands still from the beginning of a turn: it tells when that was.
+        self._has_turn_clock = type(loop).__module__.partition(".")[0] == "uvloop"
+        self._stopped = threading.Lock()  # released to stop; an Event's wait takes a fourth more
+        self._stopped.acquire()
+        self._ident = 0
+        self._cpu: Callable[[], float] = time.process_time
+        self._told: dict[tuple[object, ...], float] = {}
+        # The turn that is looked at
+        self._base: int | None = None  # how many frames there are below a callback's
+        self._has_asked = False  # whether a beat has been posted
+        self._is_waiting = False  # whether it is still on its way
+        self._root: FrameType | None = None  # the frame of the callback that was at work
+        self._seen = 0.0  # since when it has been
+        self._since = 0.0  # since when the loop has not turned
+        self._is_named = False
+
+    def start(self) -> None:
+        """Begin to watch, on the loop's thread."""
+        self._ident = threading.get_ident()
+        self._cpu = _cpu_clock()
+        self._loop.call_soon(self._beat)
+        threading.Thread(target=self._run, name="bunpy-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more; from any thread, without waiting for the watchdog's, which ends by itself."""
+        with contextlib.suppress(RuntimeError):  # stopped already
+            self._stopped.release()
+
+    def _beat(self) -> None:
+        """The loop turns: called on it."""
+        self._base = len(_stack(sys._getframe(1)))
+        self._is_waiting = False
+        self._root = None
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        except (
+            RuntimeError,
+            OSError,
+        ):  # of a loop that has closed, and of a clock whose thread has gone
+            if not self._loop.is_closed() and self._ident in sys._current_frames():
+                raise
+        self._root = None
+
+    def _watch(self) -> None:
+        timeout = self._period
+        woke, used = time.monotonic(), self._cpu()
+        while not self._stopped.acquire(timeout=timeout):
+            last, due, used_before = woke, woke + timeout, used
+            woke, used = time.monotonic(), self._cpu()
+            late, began = woke - due, woke
+            if late > _PUNCTUAL:
+                if used - used_before > timeout + _SURE:
+                    # More than there was before: the loop's thread held the interpreter's lock, in a long call of C,
+                    # and is now where it was then.
+                    began = due
+                else:
+                    # Other threads held it, or the process had no processor, or was stopped. Callbacks wait for that
+                    # as this thread did; it is nobody's fault, and does not count.
+                    excess = _CALLS * (late - _PUNCTUAL)
+                    self._since += excess
+                    self._seen += excess
+                    last = woke
+            timeout = self._look(woke, began, last)
+
+    def _look(self, now: float, began: float, last: float) -> float:
+        """Look what the loop's thread does, and has surely done since ``began``; the seconds until the next look.
+
+        If it did nothing at the last look, that was at ``last``.
+        """
+        if self._has_asked and not self._is_waiting:
+            self._has_asked = False
+            return self._period
+        frames = _stack(sys._current_frames().get(self._ident))
+        if self._base is None or len(frames) == self._base:
+            return self._period
+        root = frames[-1 - self._base] if len(frames) > self._base else None
+        if not self._has_asked:
+            self._since = began
+            if self._has_turn_clock:
+                self._since = min(began, max(last, self._loop.time()))
+            self._hold(root, began)
+            self._is_waiting = self._has_asked = True
+            self._loop.call_soon_threadsafe(self._beat)
+        elif root is not self._root:
+            self._since = began
+            self._hold(root, began)
+            if not self._is_waiting:  # the beat came in between, and will not come again
+                self._root = None
+        if root is None or self._is_named:
+            return self._period
+        # Where only the clock knows of the time before, the call must have been seen for a part of it: a turn may be
+        # long because it is made of many short calls.
+        step = self._threshold / 4
+        end = max(self._since + self._threshold, self._seen + step)
+        if now < end:
+            return min(self._period, max(0.005, min(step, end - now)))
+        if self._is_waiting and self._loop.is_running():
+            self._is_named = True
+            blame = _Blame.of(frames[: len(frames) - self._base])
+            # A log handler may take its time, and who is named may have ended by then: let go of it first.
+            del frames, root
+            self._warn(blame, now)
+        return self._period
+
+    def _hold(self, root: FrameType | None, began: float) -> None:
+        self._root = root
+        self._seen = began
+        self._is_named = False
+
+    def _warn(self, blame: _Blame, now: float) -> None:
+        if now - self._told.get(blame.place, -math.inf) < _SILENCE:
+            return
+        if len(self._told) >= _PLACES:
+            del self._told[min(self._told, key=lambda place: self._told[place])]
+        self._told[blame.place] = now
+        _log.warning(
+            "the loop has stood still for %.2f s, held by %s: %s",
+            now - self._since,
+            blame.words,
+            _ADVICE,
+        )
+
+
+class _Blame(NamedTuple):
+    """Who holds the loop: the outermost frame of the program's, and where that has come to."""
+
+    words: str
+    place: tuple[str, int, str, int]
+
+    @classmethod
+    def of(cls, frames: list[FrameType]) -> _Blame:
+        """The blame for a callback's frames, the innermost first; where none is the program's, that one's."""
+        inner = frames[0]
+        outer = next((frame for frame in reversed(frames) if _is_programs(frame)), inner)
+        words = _words(outer)
+        if inner is not outer:
+            words += f", which is in {_words(inner)}"
+        codes = outer.f_code, inner.f_code
+        file, inner_file = (code.co_filename for code in codes)
+        line, inner_line = (code.co_firstlineno for code in codes)
+        return cls(words, (file, line, inner_file, inner_line))
+
+
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    """A frame and those below it, the innermost first."""
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def _is_programs(frame: FrameType) -> bool:
+    """Whether a frame is the program's, and none of bunpy's or of what runs its callbacks."""
+    package, _, module = str(frame.f_globals.get("__name__")).partition(".")
+    if package == "bunpy":
+        return module.partition(".")[0] == "demo"
+    return package not in _MACHINERY
+
+
+def _words(frame: FrameType) -> str:
+    code = frame.f_code
+    name: str = getattr(code, "co_qualname", code.co_name)  # CPython 3.11 and later have the first
+    return f"{name} ({code.co_filename}:{frame.f_lineno or code.co_firstlineno})"
+
+
+def _cpu_clock() -> Callable[[], float]:
+    """The processor time of the calling thread, readable from others; where that is not to be had the process's."""
+    get_clock = getattr(time, "pthread_getcpuclockid", None)
+    if get_clock is None:
+        return time.process_time
+    clock: int = get_clock(threading.get_ident())
+    return lambda: time.clock_gettime(clock)
