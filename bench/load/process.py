@@ -6,6 +6,8 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,18 +27,26 @@ _END_TIME = 5.0
 class ServerProcess:
     """Serves ``scenario`` on the server's core from here to the end of the ``with``.
 
-    ``variant`` is "cython" or "python", bunpy's implementations, or "floor". Raises ``BenchError`` if it does not
-    start, or starts as another.
+    ``variant`` is "cython" or "python", bunpy's implementations, or "floor"; ``module`` the program that serves, and
+    ``before`` the command that starts it, if one does. ``BenchError`` if it does not start, or starts as another.
     """
 
-    def __init__(self, scenario: str, variant: str) -> None:
+    def __init__(
+        self,
+        scenario: str,
+        variant: str,
+        module: str = "bench.load.server",
+        before: Sequence[str] = (),
+    ) -> None:
         what = "floor" if variant == "floor" else "bunpy"
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.load.server", scenario, what, str(server_core())],
+            [*before, sys.executable, "-m", module, scenario, what, str(server_core())],
             cwd=_ROOT,
             env={**os.environ, "BUNPY_PURE": "1" if variant == "python" else ""},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         self.pid = self._process.pid
@@ -70,13 +80,35 @@ class ServerProcess:
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def descriptors(self) -> int:
+        """How many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """Its exit status; ``BenchError`` if it has not ended in ``timeout`` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired as exc:
+            raise BenchError(f"the server has not ended in {timeout:g} s") from exc
+
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        self._errors.seek(0)
+        return self._errors.read()
+
     def _read_port(self, variant: str) -> int:
         output = self._process.stdout
         assert output is not None
         is_ready, _, _ = select.select([output], [], [], _START_TIME)
         words = output.readline().split() if is_ready else []
         if not words:
-            raise BenchError(f"the {variant} server did not start in {_START_TIME:g} s")
+            raise BenchError(
+                f"the {variant} server did not start in {_START_TIME:g} s\n{self.errors()}"
+            )
         if words[1] != variant:
             raise BenchError(f"the {variant} server runs as {words[1]}: is the extension built?")
         return int(words[0])
@@ -91,3 +123,4 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._errors.close()
