@@ -57,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "bunpy.server.certificate",
         "bunpy.server.log",
+        "bunpy.server.orphans",
         "bunpy.server.ticker",
         "bunpy.server.tls_transport",
         "bunpy.server.tuning",

@@ -559,7 +559,7 @@ def test_idle_connections_without_a_place_do_not_keep_others_out(log: Log) -> No
         first = [stack.enter_context(EventClient(server)) for _ in range(2)]
         for client in first:
             client.read(1)
-        for _ in range(40):
+        for _ in range(16):
             stack.enter_context(Connection(server))
         until(lambda: service_of(server).excess >= 16)
         for client in first:

@@ -425,7 +425,9 @@ def test_how_a_stream_is_ended() -> None:
     assert connection.end == "closed"
 
 
-def test_streams_of_bytes_are_ended() -> None:
+def test_streams_of_bytes_are_cut_off() -> None:
+    """Without the last chunk: what was not sent would be missed by nobody."""
+
     async def body() -> AsyncIterator[bytes]:
         yield b"first"
         await asyncio.sleep(3600)
@@ -434,7 +436,7 @@ def test_streams_of_bytes_are_ended() -> None:
         connection.send(GET % b"/")
         connection.receive_until(b"first\r\n")
         server.stop()
-        assert connection.receive_to_end() == b"0\r\n\r\n"
+        assert connection.receive_to_end() == b""
 
 
 def test_a_stream_that_has_sent_nothing_yet(executor: ThreadPoolExecutor) -> None:
@@ -646,6 +648,317 @@ def test_a_longer_grace_does_not(executor: ThreadPoolExecutor) -> None:
         wait_until(lambda: is_refused(server))
         executor.submit(server.stop, 3600)
         first.result(0.3 + SOON)
+
+
+# --- what becomes of streams ----------------------------------------------------------------------
+
+
+class Events:
+    """A handler of streams that each give "first", and "last" once they are let finish; ``/late`` begins late."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+        self.gate = Gate()
+        self.late = Gate()
+
+    def __call__(self, req: Request) -> Any:
+        if req.path == "/late":
+            return self.begin_late()
+        return self.respond()
+
+    def respond(self) -> SSEResponse:
+        return SSEResponse(self.events(), on_close=self.ends.append)
+
+    async def begin_late(self) -> SSEResponse:
+        await self.late.wait()
+        return self.respond()
+
+    async def events(self) -> AsyncIterator[str]:
+        yield "first"
+        await self.gate.wait()
+        yield "last"
+
+
+def is_stopping(server: Server) -> bool:
+    return server._service is not None and server._service.is_stopping
+
+
+def test_finish_lets_streams_come_to_their_end(executor: ThreadPoolExecutor) -> None:
+    """Nobody new is let in, who waits for nothing is let go, and the server stops when the last has ended."""
+    events = Events()
+    with (
+        serving(events) as server,
+        EventClient(server) as client,
+        Connection(server) as idle,
+    ):
+        client.read(1)
+        idle.send(GET % b"/")
+        idle.receive_until(b"data: first\n\n")
+        with Connection(server) as waiting:
+            waiting.send(b"GET /")
+            stopping = executor.submit(server.stop, TIMEOUT, "finish")
+            assert waiting.receive_to_end() == b""
+        wait_until(lambda: is_refused(server))
+        assert not stopping.done()
+        assert events.ends == []
+        watch = Stopwatch()
+        events.gate.open()
+        assert [event.data for event in client.read_all()] == ["last"]
+        assert client.retry is None
+        assert idle.receive_to_end().endswith(b"data: last\n\n\r\n0\r\n\r\n")
+        stopping.result(SOON)
+        assert watch.seconds < SOON
+    assert events.ends == ["finished"] * 2
+
+
+def test_finish_lets_handlers_begin_streams(executor: ThreadPoolExecutor) -> None:
+    """Those that were at work already: what they give is streamed to its end as well."""
+    events = Events()
+    with serving(events) as server:
+        connecting = executor.submit(EventClient, server, "/late")
+        assert events.late.entered.wait(TIMEOUT)
+        stopping = executor.submit(server.stop, TIMEOUT, "finish")
+        wait_until(lambda: is_stopping(server))
+        events.late.open()
+        with connecting.result(TIMEOUT) as client:
+            assert client.headers["connection"] == "close"
+            assert client.read(1)[0].data == "first"
+            assert not stopping.done()
+            events.gate.open()
+            assert [event.data for event in client.read_all()] == ["last"]
+        stopping.result(SOON)
+    assert events.ends == ["finished"]
+
+
+def test_finish_answers_handlers(executor: ThreadPoolExecutor) -> None:
+    gate = Gate()
+    with serving(gate) as server, Connection(server) as connection:
+        connection.send(GET % b"/" + GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        stopping = executor.submit(server.stop, TIMEOUT, "finish")
+        wait_until(lambda: is_stopping(server))
+        gate.open()
+        (answer,) = parse_answers(connection.receive_to_end(), ["GET"])
+        assert (answer.text(), answer.closes) == ("through", True)
+        stopping.result(SOON)
+
+
+def test_finish_ends_what_is_left_at_the_end_of_the_grace() -> None:
+    """Cleanly: with the last chunk, and a time to come back after that is not the same for all."""
+    events = Events()
+    with serving(events) as server, ExitStack() as stack:
+        clients = [stack.enter_context(EventClient(server)) for _ in range(30)]
+        for client in clients:
+            client.read(1)
+        watch = Stopwatch()
+        server.stop(0.3, "finish")
+        assert 0.3 <= watch.seconds < 0.3 + SOON
+        for client in clients:
+            assert client.read_all() == []
+            assert client.connection.end in (None, "closed")
+        times = {client.retry for client in clients}
+        assert all(time is not None and 0 <= time < 2000 for time in times)
+        assert len(times) > 10
+    assert events.ends == ["shutdown"] * 30
+
+
+def test_finish_cuts_off_handlers_at_the_end_of_the_grace() -> None:
+    gate = Gate()
+    events = Events()
+    with (
+        serving(lambda req: events(req) if req.path == "/events" else gate(req)) as server,
+        Connection(server) as connection,
+        EventClient(server, "/events") as client,
+    ):
+        client.read(1)
+        connection.send(GET % b"/")
+        assert gate.entered.wait(TIMEOUT)
+        watch = Stopwatch()
+        server.stop(0.3, "finish")
+        assert 0.3 <= watch.seconds < 0.3 + SOON
+        assert connection.receive_to_end() == b""
+        assert connection.end == "reset"
+        assert client.read_all() == []
+
+
+def test_finish_is_not_for_a_stubborn_generator(errors: list[str]) -> None:
+    entered, freed = threading.Event(), threading.Event()
+
+    async def generator() -> AsyncIterator[str]:
+        yield "first"
+        await stubborn_wait(entered, freed)
+
+    with serving(lambda req: SSEResponse(generator())) as server, EventClient(server) as client:
+        client.read(1)
+        assert entered.wait(TIMEOUT)
+        watch = Stopwatch()
+        server.stop(0.2, "finish")
+        assert 0.2 <= watch.seconds < 0.2 + SOON
+    assert errors == ["stopped with 1 connections whose handlers or generators did not end"]
+    freed.set()
+
+
+def test_finish_without_grace_ends_them_now() -> None:
+    events = Events()
+    with serving(events) as server, EventClient(server) as client:
+        client.read(1)
+        watch = Stopwatch()
+        server.stop(0, "finish")
+        assert watch.seconds < SOON
+        assert client.read_all() == []
+        assert client.retry is not None
+    assert events.ends == ["shutdown"]
+
+
+def test_finish_waits_for_a_slow_client(executor: ThreadPoolExecutor) -> None:
+    """What its stream has given is on its way to it, the end too."""
+    pieces = 4000
+
+    async def flood() -> AsyncIterator[str]:
+        for number in range(pieces):
+            yield f"{number}".ljust(1000)
+
+    with serving(lambda req: SSEResponse(flood())) as server:
+        with EventClient(server, receive_buffer=4096) as client:
+            client.read(1)
+            stopping = executor.submit(server.stop, TIMEOUT, "finish")
+            wait_until(lambda: is_stopping(server))
+            events = client.read_all(TIMEOUT)
+            assert [int(event.data) for event in events] == list(range(1, pieces))
+        stopping.result(SOON)
+
+
+class Turns:
+    """Counts the turns of a server's loop, by a callback in each."""
+
+    def __init__(self, server: Server) -> None:
+        assert server._loop is not None
+        self._loop = server._loop
+        self.count = 0
+        self._loop.call_soon_threadsafe(self._turn)
+
+    def _turn(self) -> None:
+        self.count += 1
+        self._loop.call_soon(self._turn)
+
+
+@pytest.mark.parametrize("streams", ["spread", "close"])
+def test_close_ends_all_streams_in_one_turn(streams: Any) -> None:
+    """And "spread" no more than so many in one."""
+    turns: list[int] = []
+
+    async def events() -> AsyncIterator[str]:
+        try:
+            yield "first"
+            await asyncio.sleep(3600)
+        finally:
+            turns.append(counted.count)
+
+    with serving(lambda req: SSEResponse(events())) as server, ExitStack() as stack:
+        clients = [stack.enter_context(EventClient(server)) for _ in range(100)]
+        for client in clients:
+            client.read(1)
+        counted = Turns(server)
+        server.stop(TIMEOUT, streams)
+        for client in clients:
+            assert client.read_all() == []
+            assert client.ended_cleanly
+        assert len({client.retry for client in clients}) > 20
+    assert len(turns) == 100
+    most = max(turns.count(turn) for turn in turns)
+    if streams == "close":
+        assert len(set(turns)) == 1
+    else:
+        assert most <= 20
+
+
+@pytest.mark.parametrize("streams", ["", "Finish", "now", None, 1, True])
+def test_streams_that_are_nothing(streams: Any) -> None:
+    with serving(hello) as server:
+        for stop in (server.stop, server.request_stop):
+            with pytest.raises(ValueError) as error:
+                stop(0, streams)
+            assert str(error.value) == (
+                f'streams is {streams!r}: it is "spread", "finish" or "close"'
+            )
+        assert request(server).text() == "hello"
+    with pytest.raises(ValueError):
+        server.stop(0, streams)  # also of a server that has stopped
+
+
+@pytest.mark.parametrize("streams", ["spread", "finish", "close"])
+def test_stop_of_a_server_without_streams(streams: Any) -> None:
+    with serving(hello) as server, Connection(server) as connection:
+        connection.send(GET % b"/")
+        connection.receive_until(b"hello")
+        watch = Stopwatch()
+        server.stop(TIMEOUT, streams)
+        assert watch.seconds < SOON
+        assert connection.receive_to_end() == b""
+
+
+@pytest.mark.parametrize("again", ["spread", "close", "finish"])
+def test_finish_and_then_a_shorter_grace(executor: ThreadPoolExecutor, again: Any) -> None:
+    """The first call tells how streams end; a later one may only bring the end of the grace forward."""
+    events = Events()
+    with serving(events) as server, EventClient(server) as client:
+        client.read(1)
+        first = executor.submit(server.stop, 3600, "finish")
+        wait_until(lambda: is_stopping(server))
+        watch = Stopwatch()
+        second = executor.submit(server.stop, 0.3, again)
+        assert client.read_all() == []
+        assert watch.seconds >= 0.3
+        assert client.retry is not None
+        first.result(SOON)
+        second.result(SOON)
+    assert events.ends == ["shutdown"]
+
+
+def test_a_finish_that_comes_too_late(executor: ThreadPoolExecutor) -> None:
+    """Streams that are ended already are not let finish."""
+    events = Events()
+    with serving(events) as server, EventClient(server) as client:
+        client.read(1)
+        first = executor.submit(server.stop, TIMEOUT, "close")
+        second = executor.submit(server.stop, TIMEOUT, "finish")
+        first.result(SOON)
+        second.result(SOON)
+        client.read_all()
+
+
+def asked_early(*stops: tuple[float, Any]) -> list[tuple[float, str]]:
+    """What a server is asked once its loop runs, after these stops of before; it has stopped then."""
+    asked: list[tuple[float, str]] = []
+
+    async def main() -> None:
+        server = serve(hello, 0, quiet=True)
+        ask_stop = server._ask_stop
+
+        def ask(grace: float, streams: Any) -> None:
+            asked.append((grace, streams))
+            ask_stop(grace, streams)
+
+        server._ask_stop = ask  # type: ignore[method-assign]
+        for grace, streams in stops:
+            server.stop(grace, streams)
+        await asyncio.wait_for(server.wait_closed(), TIMEOUT)
+
+    asyncio.run(main())
+    return asked
+
+
+@pytest.mark.parametrize("streams", ["spread", "finish", "close"])
+def test_a_stop_before_there_is_a_loop_to_ask(streams: str) -> None:
+    """Both of its arguments are kept until there is one."""
+    assert asked_early((0.7, streams)) == [(0.7, streams)]
+
+
+def test_stops_before_there_is_a_loop_to_ask() -> None:
+    """As later ones: the first tells how streams end, and the shortest grace counts."""
+    asked = asked_early((5, "finish"), (0.7, "close"), (3, "spread"))
+    assert asked[0][1] == "finish"
+    assert min(grace for grace, _ in asked) == 0.7
 
 
 # --- what is left --------------------------------------------------------------------------------

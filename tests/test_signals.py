@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +16,7 @@ from signal import Signals as Number
 from typing import Any, cast
 
 import pytest
+from conftest import missing
 from script import BLOCKS, TIMEOUT, Script, Scripts, Stopwatch
 
 from bunpy.server import signals
@@ -465,6 +470,136 @@ def test_a_test_run_keeps_its_signals(scripts: Scripts, number: Number) -> None:
     script.wait_for("serving")
     script.send(number)
     assert script.end(SOON) == (2 if number is SIGINT else -SIGTERM)
+
+
+# --- as a container runs it ----------------------------------------------------------------------
+
+
+UNSHARE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+
+
+class Init:
+    """A script that is process 1 of a PID namespace: what it has no handler for never reaches it."""
+
+    def __init__(self, scripts: Scripts, source: str) -> None:
+        path = scripts.write(source)
+        command = [*UNSHARE, sys.executable, str(path)]
+        self.script = scripts.command("-c", f"import os; os.execvp('unshare', {command!r})")
+        assert request(self.script.url, path="/pid", timeout=TIMEOUT).text() == "1"
+        outer = self.script.process.pid
+        (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        self.pid = int(inner)
+
+    def send(self, number: Number) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def insist(self, number: Number) -> float:
+        """Send it a signal every tenth of a second until it has ended; the seconds that this took."""
+        watch = Stopwatch()
+        while watch.seconds < TIMEOUT:
+            self.send(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.script.process.wait(0.1)
+                break
+        return watch.seconds
+
+
+@pytest.fixture
+def init(scripts: Scripts, program: Callable[[str], str]) -> Callable[[str], Init]:
+    """``init(source)``: a script as process 1, ``/pid`` its number, and ``/orphan`` a process that it inherits."""
+    program("unshare")
+    command = [*UNSHARE, "true"]
+    if subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode:
+        missing("the permission to make a PID namespace")
+    prelude = """
+import subprocess
+def answers(req):
+    if req.path == "/pid":
+        return str(os.getpid())
+    if req.path == "/orphan":
+        run = subprocess.run(["sh", "-c", "sleep 0 & echo $!"], capture_output=True, text=True)
+        return run.stdout.strip()
+    return handler(req)
+"""
+    return lambda source: Init(scripts, prelude + source)
+
+
+LIVES = pytest.mark.parametrize(
+    "source",
+    [
+        "serve(answers, port=0)",
+        "serve(answers, port=0, block=True)",
+        "serve(answers, port=0)\ntime.sleep(3600)",
+        "async def main():\n    await serve(answers, port=0).wait_closed()\nasyncio.run(main())",
+    ],
+    ids=["after the script", "in block", "in sleep", "on a running loop"],
+)
+
+
+@LIVES
+def test_process_1_drains(init: Callable[[str], Init], source: str) -> None:
+    process = init(source)
+    with EventClient(process.script.url, "/events") as client:
+        client.read(1)
+        process.send(SIGTERM)
+        assert client.read_all() == []
+    assert process.script.end(SOON) == 0
+
+
+@LIVES
+def test_a_second_signal_to_process_1(init: Callable[[str], Init], source: str) -> None:
+    process = init(source)
+    with EventClient(process.script.url, "/stubborn") as client:
+        client.read(1)
+        process.send(SIGTERM)
+        process.script.wait_until(lambda: "still here" in process.script.out)
+        assert process.insist(SIGTERM) < GONE
+    assert process.script.end() == 128 + SIGTERM
+
+
+def test_process_1_reaps(init: Callable[[str], Init]) -> None:
+    """Whose parent has gone is its child, and stays a zombie until it is asked for."""
+    process = init("serve(answers, port=0)")
+    orphan = request(process.script.url, path="/orphan").text()
+    stat = Path(f"/proc/{process.pid}/root/proc/{orphan}/stat")
+    watch = Stopwatch()
+    while stat.exists():
+        assert watch.seconds < SOON, stat.read_text()
+        threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_without_stdout_and_stderr(scripts: Scripts, block: bool) -> None:
+    """As a daemon that has closed them: what is opened next gets their numbers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    script = scripts.module(f"""
+        from bunpy.testing import request
+        def end():
+            while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                time.sleep(0.01)
+            request("http://127.0.0.1:{port}", timeout=10)
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.closerange(1, 3)
+        threading.Thread(target=end, daemon=True).start()
+        serve(handler, port={port}, block={block})
+    """)
+    assert script.end(TIMEOUT) == 0
+
+
+def test_an_interrupt_of_asyncio_run_is_nobodys_error(scripts: Scripts) -> None:
+    """It cancels every task, the streams' included, which is no failure of the generators."""
+    script = scripts.run("""
+        async def main():
+            await serve(handler, port=0).wait_closed()
+        asyncio.run(main())
+    """)
+    with EventClient(script.url, "/events") as client:
+        client.read(1)
+        script.send(SIGINT)
+        script.end(SOON)
+    assert "the generator raised" not in script.err
 
 
 # --- orders of events that are rare --------------------------------------------------------------

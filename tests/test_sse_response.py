@@ -10,6 +10,7 @@ import pytest
 from bunpy.errors import InvalidResponse
 from bunpy.http.response import Response
 from bunpy.serve import SSEResponse as Exported
+from bunpy.sse.reason import END_REASONS, EndReason
 from bunpy.sse.response import SSEResponse
 
 
@@ -120,3 +121,50 @@ def test_a_source_is_not_touched() -> None:
 
     SSEResponse(source())
     assert begun == []
+
+
+# on_close: what is called with the end's reason. That it is called is tested with the reasons.
+
+
+async def told_later(reason: EndReason) -> None:
+    pass
+
+
+@pytest.mark.parametrize("on_close", [print, [].append, told_later, lambda reason: None, None])
+def test_on_close(on_close: Any) -> None:
+    source = events()
+    response = SSEResponse(source, on_close=on_close)
+    assert response.on_close is on_close
+    assert response.body is source
+
+
+def test_without_on_close() -> None:
+    assert SSEResponse(events()).on_close is None
+    assert Response(events()).on_close is None
+
+
+@pytest.mark.parametrize("on_close", ["print", 1, True, [], {"reason": 1}, object()])
+def test_an_on_close_that_is_no_function_is_refused(on_close: Any) -> None:
+    with pytest.raises(InvalidResponse) as error:
+        SSEResponse(events(), on_close=on_close)
+    assert str(error.value) == (
+        f"on_close is a function of the reason that a stream ended for, not {on_close!r}"
+    )
+
+
+def test_on_close_is_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        SSEResponse(events(), None, print)  # type: ignore[call-arg, arg-type]
+
+
+def test_the_reasons() -> None:
+    assert END_REASONS == (
+        "finished",
+        "client",
+        "half_open",
+        "slow",
+        "shutdown",
+        "lifetime",
+        "error",
+        "limit",
+    )

@@ -19,7 +19,7 @@ import pytest
 from watching import Log, connections, until
 
 from bunpy.serve import Event, HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
-from bunpy.server import tuning
+from bunpy.server import residence, tuning
 from bunpy.testing import (
     Connection,
     EventClient,
@@ -1091,6 +1091,206 @@ def test_a_cancellation_while_the_client_is_slow_still_ends_the_stream_cleanly(
         stopping.join()
         assert [int(event.data) for event in events] == list(range(len(events)))
         assert client.retry is not None
+
+
+# A stream's lifetime
+
+
+async def endless() -> AsyncIterator[str]:
+    yield "first"
+    await asyncio.sleep(NEVER)
+
+
+def test_a_stream_ends_cleanly_when_its_time_has_come() -> None:
+    """With the last chunk, and a time to come back after; the connection is there for the next request."""
+    with (
+        serving(lambda req: SSEResponse(endless()), stream_lifetime=3 * BRIEF) as server,
+        Connection(server) as client,
+    ):
+        for _ in range(3):
+            began = time.monotonic()
+            client.send(head())
+            (answer,) = parse_answers(client.receive_until(b"\r\n0\r\n\r\n"))
+            assert 3 * BRIEF * 0.9 <= time.monotonic() - began < 2.0
+            assert (answer.status, answer.closes) == (200, False)
+            name, _, rest = answer.text().removeprefix("data: first\n\n").partition(": ")
+            assert name == "retry"
+            assert 0 <= int(rest.removesuffix("\n\n")) < 2000
+        client.send(head("/", method="HEAD"))
+        client.receive_until(b"\r\n\r\n")
+        assert client.end is None
+
+
+def test_a_pipelined_request_is_answered_when_the_time_of_the_first_has_come() -> None:
+    def handler(req: Request) -> Any:
+        return SSEResponse(endless()) if req.path == "/events" else "hello"
+
+    with serving(handler, stream_lifetime=2 * BRIEF) as server:
+        taken = exchange(server, head("/events") + head("/", "Connection: close"))
+        assert [answer.status for answer in taken.answers] == [200, 200]
+        assert taken.answers[0].text().startswith("data: first\n\nretry: ")
+        assert taken.answers[1].text() == "hello"
+
+
+def test_a_stream_s_time_in_http_1_0() -> None:
+    with serving(lambda req: SSEResponse(endless()), stream_lifetime=2 * BRIEF) as server:
+        taken = exchange(server, head(version="1.0"))
+        assert taken.end == "closed"
+        assert b"data: first\n\nretry: " in taken.data
+
+
+def test_a_stream_that_has_sent_nothing_when_its_time_has_come() -> None:
+    async def source() -> AsyncIterator[str]:
+        await asyncio.sleep(NEVER)
+        yield "never"
+
+    with serving(
+        lambda req: SSEResponse(source()), stream_lifetime=2 * BRIEF, head_delay=NEVER
+    ) as server:
+        answer = request(server)
+        assert answer.status == 200
+        assert answer.text().startswith("retry: ")
+
+
+def test_streams_that_began_together_do_not_end_together() -> None:
+    ends: list[float] = []
+    with serving(
+        lambda req: SSEResponse(endless(), on_close=lambda reason: ends.append(time.monotonic())),
+        stream_lifetime=1.0,
+    ) as server:
+        began = time.monotonic()
+        clients = [EventClient(server) for _ in range(40)]
+        opened = time.monotonic() - began
+        until(lambda: len(ends) == 40)
+        for client in clients:
+            client.drop()
+    assert min(ends) - began >= 0.9
+    assert max(ends) - began < 1.0 + opened + 0.5
+    assert max(ends) - min(ends) >= 0.05
+
+
+def test_each_event_of_a_busy_stream_arrives_before_its_end() -> None:
+    """Its generator is cancelled at an await, and closed; nothing that it gave is lost."""
+    steps: list[int] = []
+
+    async def source() -> AsyncIterator[str]:
+        for number in itertools.count():
+            steps.append(number)
+            yield f"{number}"
+            await asyncio.sleep(0)
+
+    with (
+        serving(lambda req: SSEResponse(source()), stream_lifetime=2 * BRIEF) as server,
+        EventClient(server) as client,
+    ):
+        events = client.read_all()
+        assert [int(event.data) for event in events] == steps
+        assert client.retry is not None
+
+
+def test_a_stream_whose_client_is_slow_ends_when_its_time_has_come(small_buffers: None) -> None:
+    """It waits for the client then, not for its generator; the client gets what waits for it, and the end."""
+    steps = [0]
+    ends: list[str] = []
+
+    def handler(req: Request) -> Any:
+        if req.path == "/":
+            return "hello"
+        return SSEResponse(counting(steps), on_close=ends.append)
+
+    with (
+        serving(handler, stream_lifetime=3 * BRIEF) as server,
+        Connection(server, receive_buffer=4096) as client,
+    ):
+        client.send(head("/events"))
+        until(lambda: any(conn._outlet.is_paused for conn in connections(server)))
+        until(lambda: ends == ["lifetime"])
+        assert connections(server)[0]._outlet.is_paused  # still: it has read nothing
+        data = client.receive_until(b"\r\n0\r\n\r\n")
+        (answer,) = parse_answers(data)
+        events = answer.text().split("\n\n")
+        assert events.pop() == ""
+        assert events.pop().startswith("retry: ")
+        assert [int(event.removeprefix("data: ")) for event in events] == list(range(len(events)))
+        client.send(head())
+        assert client.receive_until(b"hello").startswith(b"HTTP/1.1 200")
+    assert ends == ["lifetime"]
+
+
+def test_a_generator_that_never_awaits_ends_when_its_time_has_come() -> None:
+    """Its client takes all: it is asked between its steps."""
+
+    async def source() -> AsyncIterator[str]:
+        while True:
+            yield "x" * 100
+
+    with (
+        serving(lambda req: SSEResponse(source()), stream_lifetime=2 * BRIEF) as server,
+        EventClient(server) as client,
+    ):
+        client.wait_until(lambda: client.ended_cleanly is True, 10)
+        assert client.retry is not None
+
+
+def test_without_a_lifetime_a_stream_lasts() -> None:
+    gate = Gate()
+
+    async def source() -> AsyncIterator[str]:
+        yield "first"
+        await gate.passed()
+        yield "last"
+
+    with serving(lambda req: SSEResponse(source())) as server, EventClient(server) as client:
+        client.read(1)
+        (connection,) = connections(server)
+        assert server._loop is not None
+        ticked: Future[None] = Future()
+
+        def tick() -> None:
+            connection.tick(time.monotonic() + 10 * 365 * 86400)
+            ticked.set_result(None)
+
+        server._loop.call_soon_threadsafe(tick)
+        ticked.result(SOON)
+        gate.open()
+        assert [event.data for event in client.read_all()] == ["last"]
+
+
+# What a client that has gone leaves behind
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_the_time_of_others_is_kept_while_a_generator_of_a_gone_client_is_closed(
+    loop: str, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    """Its connection has no socket any more, and is ticked with all others."""
+    if loop == "asyncio":
+        monkeypatch.setattr(residence, "new_loop", asyncio.new_event_loop)
+    gate = Gate()
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "first"
+            await asyncio.sleep(NEVER)
+        finally:
+            await gate.passed()
+
+    def handler(req: Request) -> Any:
+        return SSEResponse(source() if req.path == "/" else endless())
+
+    with (
+        serving(handler, heartbeat=BRIEF) as server,
+        EventClient(server, "/other") as other,
+    ):
+        with EventClient(server) as client:
+            client.read(1)
+            client.drop(reset=True)
+        until(lambda: gate.waiting == 1)
+        before = other.comments
+        other.wait_until(lambda: other.comments >= before + 5)
+        assert log.messages == []
+        gate.open()
+        until(lambda: len(connections(server)) == 1)
 
 
 # What two streams share

@@ -20,8 +20,8 @@ from bench.load.process import ServerProcess
 __all__ = ["ADDRESS", "descriptors", "link"]
 
 #: Where the server is reached from the other end of the link, addresses for documentation (RFC 5737).
-ADDRESS: Final = "192.0.2.1"
-_THERE: Final = "192.0.2.2"
+ADDRESS: Final = "198.51.100.1"
+_THERE: Final = "198.51.100.2"
 _NAMESPACE: Final = "bunpy-endurance"
 _CLONE_NEWNET: Final = 0x40000000
 

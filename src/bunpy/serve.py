@@ -14,7 +14,13 @@ from bunpy.http.response import Response
 from bunpy.http.service import Handler
 from bunpy.server.config import Config
 from bunpy.server.log import ensure_handler
-from bunpy.server.residence import live_here, live_in_loop, live_in_thread, must_block
+from bunpy.server.residence import (
+    fill_standard_streams,
+    live_here,
+    live_in_loop,
+    live_in_thread,
+    must_block,
+)
 from bunpy.server.server import Server
 from bunpy.server.sockets import raise_descriptor_limit
 from bunpy.sse.event import Event
@@ -65,6 +71,7 @@ def serve(
         raise TypeError(f"a port is an int from 0 to 65535, not {port!r}")
     config = Config.of(options)
     ensure_handler()
+    fill_standard_streams()
     raise_descriptor_limit()
     server = Server(handler, hostname, port, config)
     try:

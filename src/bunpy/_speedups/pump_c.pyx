@@ -75,7 +75,7 @@ cdef enum:
     FLUSH_SIZE = 64 * 1024  # bytes
     STEP_TIME = 50_000      # nanoseconds
     TURN_TIME = 5_000_000   # nanoseconds
-    LEAST_TURN = 50_000     # nanoseconds
+    LEAST_TURN = 20_000     # nanoseconds
     GLANCE_TIME = 10_000    # nanoseconds
 
 

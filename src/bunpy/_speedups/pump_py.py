@@ -25,7 +25,7 @@ STEP_TIME: Final = 50e-6
 #: Seconds: for so long a source that never suspends may hold the loop.
 TURN_TIME: Final = 5e-3
 #: Seconds: those that wait for their next turn share the time that one would have, down to this much each.
-LEAST_TURN: Final = 50e-6
+LEAST_TURN: Final = 20e-6
 
 _PAUSED: Final = object()
 _TURN: Final = object()

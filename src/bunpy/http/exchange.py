@@ -66,6 +66,7 @@ class Exchange:
         "_is_counted",
         "_is_lost",
         "_keeps_alive",
+        "_loss",
         "_on_answered",
         "_outlet",
         "_peer",
@@ -93,6 +94,7 @@ class Exchange:
         self._flow = flow
         self._on_answered = on_answered
         self._is_lost = False
+        self._loss: EndReason = "client"  # why, if it is
         self._doubt: bool | None = None
         self._request: Request | None = None
         self._keeps_alive = True
@@ -138,13 +140,16 @@ class Exchange:
 
     def _answer_ourselves(self, request: Request) -> Response | None:
         """What no handler is asked for: the answer to a client that has no place, or to a preflight."""
-        if not self._peer.has_place:
+        if not self._peer.has_place and not self._peer.ask_again():
             return turned_away(request)
         return None if self._cors is None else self._cors.preflight(request)
 
     def lose(self, reason: EndReason) -> None:
-        """The client has gone: cancel whatever is still made for it."""
+        """The client has gone: cancel whatever is still made for it. The first reason counts."""
+        if self._is_lost:
+            return
         self._is_lost = True
+        self._loss = reason
         if self.stream is not None:
             self.stream.end(reason)
         elif self._task is not None and self._has_begun:
@@ -183,11 +188,13 @@ class Exchange:
             self._on_answered()
 
     async def _run(self, stream: Stream) -> None:
-        await stream.run()
+        try:
+            await stream.run()
+        finally:
+            if self._is_counted:
+                self._is_counted = False
+                self._service.streams.give_back(self._counted_for)
         self.stream = None
-        if self._is_counted:
-            self._is_counted = False
-            self._service.streams.give_back(self._counted_for)
         self._end(stream)
         self._task = None
         self._on_answered()
@@ -268,7 +275,7 @@ class Exchange:
             response.on_close,
         )
         if self._is_lost:
-            stream.end("client")
+            stream.end(self._loss)
             return
         keeps_alive = self._keeps_alive and not service.is_stopping
         try:

@@ -111,7 +111,7 @@ def silence(transport: Transport) -> float:
     """For how many seconds the peer has acknowledged nothing, not even that it was asked; infinite if unknown."""
     sock = transport.get_extra_info("socket")
     if sys.platform == "linux" and sock is not None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # the second from a socket that is closed
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK + 4)
             return int.from_bytes(info[_LAST_ACK:], sys.byteorder) / 1000
     return float("inf")

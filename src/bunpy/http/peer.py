@@ -53,6 +53,12 @@ class Peer:
                 self.has_place = self._service.enter(self._host)
         return rest
 
+    def ask_again(self) -> bool:
+        """Whether there is a place by now for one that had none."""
+        self._service.leave(self._host, False)
+        self.has_place = self._service.enter(self._host)
+        return self.has_place
+
     def sign(self, request: Request) -> None:
         """Say in a request who has sent it, and how."""
         if self._is_proxy:

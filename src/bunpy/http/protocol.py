@@ -180,6 +180,8 @@ class HTTPProtocol(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Look at the time, ``now`` in seconds of ``time.monotonic``: who is silent, slow, or due a heartbeat?"""
+        if self._is_lost:
+            return  # its generator is still being closed
         outlet, stream = self._outlet, self._exchange.stream
         is_stuck = outlet.is_paused or self._transport.is_closing()
         if is_stuck:
@@ -199,8 +201,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def cut_off(self, reason: EndReason) -> None:
         """Cut the connection off with RST; a stream on it ends for ``reason``."""
-        if self._exchange.stream is not None:
-            self._exchange.stream.end(reason)
+        self._exchange.lose(reason)
         if not self._is_lost:
             reset(self._transport)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import sys
 import time
 from functools import lru_cache
 from typing import Final
@@ -47,6 +48,11 @@ class Quota:
         self._said = -_QUIET_TIME
         #: How many there are.
         self.count = 0
+
+    @property
+    def room(self) -> int:
+        """How many more there may be, whoever's they are."""
+        return sys.maxsize if self._most is None else max(0, self._most - self.count)
 
     def take(self, host: str | None) -> bool:
         """Count one more for the client with that address; False, and none counted, where it would be too many.

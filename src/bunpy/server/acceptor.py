@@ -23,6 +23,12 @@ _log = logging.getLogger("bunpy")
 #: Descriptors that are left to the program at the least, and to clients that are told that there is no room.
 RESERVE: Final = 16
 EXCESS: Final = 16
+#: Seconds without a connection after which there may be several: a loop turns seldom while it is busy.
+_TURN_TIME: Final = 0.001
+#: Connections that are accepted in one turn then.
+_AT_ONCE: Final = 64
+#: What ``accept`` fails with where there is room in the queue and none in the process, or the system.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: Seconds in which it is said once that no connection is accepted.
 _QUIET_TIME: Final = 60.0
 
@@ -44,7 +50,7 @@ def _next_descriptor() -> int:
     try:
         number = os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as exc:
-        if exc.errno not in (errno.EMFILE, errno.ENFILE):
+        if exc.errno not in _EXHAUSTED:
             raise
         return sys.maxsize
     os.close(number)
@@ -54,8 +60,11 @@ def _next_descriptor() -> int:
 class Acceptor:
     """Accepts on ``listeners`` with a protocol from ``factory`` for each connection; made and called on the loop.
 
+    uvloop accepts by itself, one connection a turn. asyncio would accept all who wait, and log an error a second when
+    there are no descriptors; there it is done here.
+
     The listeners stay open, and whoever made them closes them: where accepting pauses, who connects waits in the
-    kernel. ``excess`` tells how many connections there are beyond what there is room for.
+    kernel. ``room`` tells how many more connections there may be, and ``excess`` how many there are beyond that.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class Acceptor:
         factory: Callable[[], asyncio.Protocol],
         excess: Callable[[], int],
         *,
+        room: Callable[[], int] = lambda: 0,
         backlog: int,
         tls: ssl.SSLContext | None = None,
         handshake_timeout: float = 10.0,
@@ -71,6 +81,7 @@ class Acceptor:
         self._listeners = listeners
         self._factory = factory
         self._excess = excess
+        self._room = room
         self._backlog = backlog
         self._handshakes: Handshakes | None = None
         if tls is not None:
@@ -79,7 +90,10 @@ class Acceptor:
             )
             self._factory = self._handshakes.new
         self._servers: list[AbstractServer] = []
+        self._is_open = False
         self._opening: Task[None] | None = None
+        self._adopting: set[Task[None]] = set()
+        self._accepted_at = 0.0
         self._is_closed = False
         self._said = -_QUIET_TIME
         limit, _ = descriptors()
@@ -88,18 +102,22 @@ class Acceptor:
 
     async def open(self) -> None:
         """Begin to accept."""
+        if self._is_closed:
+            return
         loop = asyncio.get_running_loop()
+        self._is_open = True
         for listener in self._listeners:
+            if isinstance(loop, asyncio.SelectorEventLoop):
+                loop.add_reader(listener, self._accept_from, listener)
+                continue
             # A copy: the server closes what it is given, and with it would go those who wait to be accepted.
             server = await loop.create_server(
-                self._factory,
-                sock=listener.dup(),
-                backlog=self._backlog,
+                self._factory, sock=listener.dup(), backlog=self._backlog
             )
-            if self._is_closed:
-                server.close()
-                return
             self._servers.append(server)
+            if self._is_closed:
+                self._pause()
+                return
 
     def close(self) -> None:
         """Accept no more, for good."""
@@ -115,9 +133,18 @@ class Acceptor:
 
     def accepted(self, number: int) -> None:
         """A connection has been accepted that has this descriptor: pause if there is no room for another."""
-        if self._servers and (number >= self._mark or self._excess() >= EXCESS):
+        if not self._is_open:
+            return
+        now = time.monotonic()
+        passed, self._accepted_at = now - self._accepted_at, now
+        if number < self._mark and self._is_room():
+            if passed > _TURN_TIME and self._servers:
+                # Others may wait behind: 500 clients waited 8 s, one a turn, behind streams at work.
+                for listener in self._listeners:
+                    if self._may_adopt():
+                        self._accept_from(listener)
+        else:
             self._pause()
-            now = time.monotonic()
             if now - self._said >= _QUIET_TIME:
                 self._said = now
                 _log.warning(
@@ -127,11 +154,43 @@ class Acceptor:
                     else "there are more of them than max_connections",
                 )
 
+    def _is_room(self) -> bool:
+        """Whether there is room for a connection, or it can be told that there is none."""
+        return self._room() > 0 or self._excess() < EXCESS
+
+    def _may_adopt(self) -> bool:
+        """Whether there is room for one more in this turn, or it can be told that there is none."""
+        told = max(0, EXCESS - self._excess())
+        return len(self._adopting) < min(_AT_ONCE, self._room() + told)
+
+    def _accept_from(self, listener: socket) -> None:
+        """Take those who wait, one at the least."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError as exc:
+                if exc.errno in _EXHAUSTED:
+                    self.accepted(self._mark)
+                return
+            sock.setblocking(False)
+            task = loop.create_task(self._adopt(sock))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+            if sock.fileno() >= self._mark or not self._may_adopt():
+                return
+
+    async def _adopt(self, sock: socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._factory, sock)
+        except OSError:  # it has gone again
+            sock.close()
+
     def look(self) -> None:
         """Accept again if there is room again; called every tick."""
-        if self._servers or self._is_closed or self._opening is not None:
+        if self._is_open or self._is_closed or self._opening is not None:
             return
-        if self._excess() < EXCESS and _next_descriptor() < self._mark - len(self._listeners):
+        if self._is_room() and _next_descriptor() < self._mark - len(self._listeners):
             self._opening = asyncio.get_running_loop().create_task(self.open())
             self._opening.add_done_callback(self._on_opened)
 
@@ -143,6 +202,14 @@ class Acceptor:
             self._pause()
 
     def _pause(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
         for server in self._servers:
             server.close()
         self._servers.clear()
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            for listener in self._listeners:
+                if listener.fileno() >= 0:
+                    loop.remove_reader(listener)

@@ -23,7 +23,7 @@ from typing import Final
 from bunpy.server.server import Server
 from bunpy.server.signals import Signals
 
-__all__ = ["live_here", "live_in_loop", "live_in_thread", "must_block"]
+__all__ = ["fill_standard_streams", "live_here", "live_in_loop", "live_in_thread", "must_block"]
 
 _Hook = Callable[[Callable[[], None]], None]
 
@@ -40,6 +40,18 @@ def new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def fill_standard_streams() -> None:
+    """Open what of standard input, output and error is closed, on nothing: no socket may get their numbers.
+
+    What a library prints would go to a client, and libuv aborts when it is to close one of them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest that is free, which is this
 
 
 def must_block(caller: FrameType | None) -> bool:
@@ -59,6 +71,7 @@ def must_block(caller: FrameType | None) -> bool:
 def live_in_loop(server: Server) -> None:
     """Serve on the running loop."""
     server.claim_thread()
+    _watch(server)
     opened: ThreadFuture[None] = ThreadFuture()
     task = asyncio.get_running_loop().create_task(server.run(opened))
     _residents.add(task)

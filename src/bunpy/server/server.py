@@ -18,6 +18,7 @@ from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Handler, Service
 from bunpy.server.acceptor import EXCESS, RESERVE, Acceptor, descriptors
 from bunpy.server.config import Config
+from bunpy.server.orphans import Orphans
 from bunpy.server.sockets import bind
 from bunpy.server.ticker import Ticker
 from bunpy.server.tls import TLS
@@ -132,7 +133,8 @@ class Server:
             grace = self._config.grace
         loop = self._loop
         if loop is None:
-            self._early_stop = grace, streams
+            earlier = self._early_stop or (grace, streams)
+            self._early_stop = min(grace, earlier[0]), earlier[1]
         elif not self.is_closed:
             try:
                 loop.call_soon_threadsafe(self._ask_stop, grace, streams)
@@ -207,12 +209,19 @@ class Server:
             self._listeners.sockets,
             lambda: HTTPProtocol(service),
             lambda: service.excess,
+            room=lambda: service.places.room,
             backlog=config.backlog,
             tls=None if self._tls is None else self._tls.context,
             handshake_timeout=config.handshake_timeout,
         )
         service.on_accepted = acceptor.accepted
-        ticker = Ticker(service, acceptor.look)
+        orphans = Orphans()
+
+        def look() -> None:
+            acceptor.look()
+            orphans.look()
+
+        ticker = Ticker(service, look)
         watchdog = None
         if config.block_warning is not None:
             watchdog = Watchdog(loop, config.block_warning)

@@ -8,7 +8,8 @@ import logging
 import random
 import time
 from asyncio import AbstractEventLoop, Task, TimerHandle
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,7 @@ _log = logging.getLogger("bunpy")
 RETURN_TIME: Final = 2000
 
 _NEVER: Final = float("inf")
+_ON_CLOSE: Final = "on_close"
 
 
 class Stream:
@@ -41,7 +43,7 @@ class Stream:
 
     __slots__ = (
         "_buffer", "_config", "_end_time", "_flow", "_heartbeat", "_loop", "_on_close", "_outlet", "_pump", "_source",
-        "_task", "_timer", "error", "name", "reason",
+        "_task", "_timer", "_what", "error", "name", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +64,8 @@ class Stream:
         self._flow = flow
         self._loop = loop
         self._config = config
-        lifetime = config.stream_lifetime
+        # An event stream is never complete: a body that is cut short would only look so.
+        lifetime = config.stream_lifetime if heartbeat else None
         # Streams that began together do not end together.
         self._end_time = (
             _NEVER if lifetime is None else time.monotonic() + lifetime * random.uniform(0.9, 1)
@@ -72,6 +75,7 @@ class Stream:
         self._pump = Pump(source, buffer, outlet)
         self._task: Task[Any] | None = None
         self._timer: TimerHandle | None = None
+        self._what = "the generator"  # that is given up when its time is over
         self.name = name
         #: Why it ended, or is ending; None while it runs.
         self.reason: EndReason | None = None
@@ -111,12 +115,14 @@ class Stream:
             except GeneratorExit:  # of this coroutine: the loop has gone
                 raise
             except BaseException as exc:  # whatever it is, it ends this stream and not the loop
-                if self.reason is None:
+                if self.reason is None and _is_cancelled(exc):
+                    self.reason = "shutdown"
+                elif self.reason is None:
                     self.reason = "error"
                     self.error = exc
                 elif not isinstance(exc, asyncio.CancelledError):
                     _log.error("%s: the generator failed to end", self.name, exc_info=exc)
-        if self.reason == "shutdown" or self.reason == "lifetime":
+        if self._heartbeat and (self.reason == "shutdown" or self.reason == "lifetime"):
             self._say_goodbye()
         self._pump.close()
         if not (isinstance(self._source, AsyncGeneratorType) and self._source.ag_frame is None):
@@ -140,8 +146,7 @@ class Stream:
 
     def _say_goodbye(self) -> None:
         """End the response cleanly, and let clients whose streams end together not come back together."""
-        if self._heartbeat:
-            self._buffer.append({"retry": random.randrange(RETURN_TIME)})
+        self._buffer.append({"retry": random.randrange(RETURN_TIME)})
         self._outlet.flush(self._buffer, last=True)
 
     def _defer_head(self) -> None:
@@ -164,43 +169,50 @@ class Stream:
         """Close a source that has not run to its end, in bounded time."""
         close = getattr(self._source, "aclose", None)
         if close is not None:
-            await self._finish(close(), "the generator failed to close")
+            self._what = "the generator"
+            await self._finish(close, "the generator failed to close")
 
     async def _tell_end(self) -> None:
         """Tell the program why the stream has ended, once; an async function is awaited, in bounded time."""
-        on_close, self._on_close = self._on_close, None
+        on_close, reason, self._on_close = self._on_close, self.reason, None
         assert on_close is not None
-        assert self.reason is not None
-        try:
-            result = on_close(self.reason)
-        except Exception as exc:
-            _log.error("%s: on_close raised", self.name, exc_info=exc)
-            return
-        if inspect.isawaitable(result):
-            await self._finish(result, "on_close raised")
+        assert reason is not None
+        self._what = _ON_CLOSE
+        await self._finish(partial(on_close, reason), "on_close raised")
 
-    async def _finish(self, last: Awaitable[Any], failure: str) -> None:
-        """Await what is left to do when the stream is over; whatever it raises is logged."""
+    async def _finish(self, last: Callable[[], Any], failure: str) -> None:
+        """Do, and await, what is left to do when the stream is over; whatever it raises is logged."""
         if self._timer is None or self.reason in ("finished", "error"):
             # In the other cases the time has been running since ``end``.
             self._task = asyncio.current_task()
             self._start_timer(self._config.close_timeout, self._give_up)
         try:
-            await last
-        except asyncio.CancelledError:
-            pass  # by _give_up, which has said so
+            result = last()
+            if inspect.isawaitable(result):
+                await result
         except GeneratorExit:
             raise
         except BaseException as exc:
-            _log.error("%s: %s", self.name, failure, exc_info=exc)
+            # A cancellation is that of _give_up, which has said so, or the loop's, which ends; or on_close's own.
+            is_own = self._timer is not None and self._what == _ON_CLOSE
+            if is_own or not isinstance(exc, asyncio.CancelledError):
+                _log.error("%s: %s", self.name, failure, exc_info=exc)
 
     def _give_up(self) -> None:
         self._timer = None
         if self._task is not None:
             _log.error(
-                "%s: the generator still runs %g s after its stream has ended: it swallows its cancellation,"
+                "%s: %s still runs %g s after its stream has ended: it swallows its cancellation,"
                 " or its finally takes too long",
                 self.name,
+                self._what,
                 self._config.close_timeout,
             )
             self._task.cancel()
+
+
+def _is_cancelled(exc: BaseException) -> bool:
+    """Whether somebody has cancelled this task, as ``asyncio.run`` does at its end, and not the source itself."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)  # CPython 3.11 and later
+    return isinstance(exc, asyncio.CancelledError) and cancelling is not None and cancelling() > 0
