@@ -36,6 +36,9 @@ class Clock:
         self.calls.append(entry)
         return SimpleNamespace(cancel=lambda: self.calls.remove(entry))
 
+    def call_soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        self.calls.append((self.now, lambda: call(*arguments)))
+
     def move(self, seconds: float) -> None:
         end = self.now + seconds
         while due := [entry for entry in self.calls if entry[0] <= end + 1e-9]:
@@ -187,3 +190,14 @@ def test_on_a_real_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         while (date := request(server).headers["date"]) == "1":
             assert time.monotonic() < deadline
         assert date == "2"
+
+
+def test_very_many_connections_do_not_take_one_turn(clock: Clock, dates: list[float]) -> None:
+    service = service_of(clock)
+    connections = [Recorder() for _ in range(1200)]
+    service.connections.update(cast(Any, connections))
+    Ticker(service).start()
+    seen = sum(bool(connection.ticks) for connection in connections)
+    assert 0 < seen < 1200
+    clock.move(0)
+    assert all(len(connection.ticks) == 1 for connection in connections)

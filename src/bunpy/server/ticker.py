@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from asyncio import TimerHandle
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bunpy.http.wire import date_line
 
 if TYPE_CHECKING:
+    from bunpy.http.protocol import HTTPProtocol
     from bunpy.http.service import Service
 
 __all__ = ["Ticker"]
 
+#: Connections that look at the time in one turn of the loop.
+_AT_ONCE: Final = 500
+
 
 class Ticker:
-    """Ticks every ``config.tick`` seconds from ``start`` to ``stop``; ``then`` is called at the end of each tick."""
+    """Ticks every ``config.tick`` seconds from ``start`` to ``stop``; ``then`` is called at each tick."""
 
     __slots__ = ("_handle", "_second", "_service", "_then")
 
@@ -43,8 +47,15 @@ class Ticker:
         if second != self._second:
             self._second = second
             service.date = date_line()
-        now = time.monotonic()
-        for connection in list(service.connections):
-            connection.tick(now)
         service.pressure.relieve()
         self._then()
+        self._look(list(service.connections), 0)
+
+    def _look(self, connections: list[HTTPProtocol], start: int) -> None:
+        """Let each look at the time, a few in a turn: 19,000 at once, each with a heartbeat, would take 100 ms."""
+        now = time.monotonic()
+        end = start + _AT_ONCE
+        for connection in connections[start:end]:
+            connection.tick(now)
+        if end < len(connections):
+            self._service.loop.call_soon(self._look, connections, end)
