@@ -188,7 +188,9 @@ def test_a_stream_is_chunked() -> None:
 
 @pytest.mark.parametrize("connection", [KEEP_OLD, CLOSE])
 def test_to_http_1_0_the_end_of_a_stream_is_that_of_the_connection(connection: bytes) -> None:
-    data, after = stream_head(SSEResponse(events()), None, a_request(version="1.0"), DATE, connection)
+    data, after = stream_head(
+        SSEResponse(events()), None, a_request(version="1.0"), DATE, connection
+    )
     assert data == (
         b"HTTP/1.1 200 OK\r\n"
         b"Content-Type: text/event-stream; charset=utf-8\r\n"
@@ -247,7 +249,9 @@ def test_a_stream_without_a_body_has_no_framing(
     status: int, version: str, connection: bytes
 ) -> None:
     response = SSEResponse(events(), status=status)
-    data, after = stream_head(response, response.headers, a_request(version=version), DATE, connection)
+    data, after = stream_head(
+        response, response.headers, a_request(version=version), DATE, connection
+    )
     assert data.partition(b"\r\n")[2] == DATE + connection + b"\r\n"
     assert after is connection
 
