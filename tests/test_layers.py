@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # One server
     (
         "bunpy.server.certificate",
+        "bunpy.server.collector",
         "bunpy.server.log",
         "bunpy.server.orphans",
         "bunpy.server.ticker",

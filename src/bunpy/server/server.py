@@ -17,6 +17,7 @@ from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Handler, Service
 from bunpy.server.acceptor import EXCESS, RESERVE, Acceptor, descriptors
+from bunpy.server.collector import Collector
 from bunpy.server.config import Config
 from bunpy.server.orphans import Orphans
 from bunpy.server.sockets import bind
@@ -216,10 +217,12 @@ class Server:
         )
         service.on_accepted = acceptor.accepted
         orphans = Orphans()
+        collector = Collector()
 
         def look() -> None:
             acceptor.look()
             orphans.look()
+            collector.look(len(service.connections))
 
         ticker = Ticker(service, look)
         watchdog = None
@@ -242,6 +245,7 @@ class Server:
         finally:
             acceptor.close()
             ticker.stop()
+            collector.release()
             if watchdog is not None:
                 watchdog.stop()
             self.abandon()
