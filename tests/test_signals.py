@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from signal import SIGINT, SIGTERM, getsignal
+from signal import SIGHUP, SIGINT, SIGTERM, getsignal
 from signal import Signals as Number
 from typing import Any, cast
 
 import pytest
+from certificates import Pair
 from script import BLOCKS, TIMEOUT, Script, Scripts, Stopwatch
 
 from bunpy.server import signals
@@ -469,6 +471,36 @@ def test_a_test_run_keeps_its_signals(scripts: Scripts, number: Number) -> None:
     script.wait_for("serving")
     script.send(number)
     assert script.end(SOON) == (2 if number is SIGINT else -SIGTERM)
+
+
+# --- SIGHUP --------------------------------------------------------------------------------------
+
+
+def test_sighup_reads_the_certificate_again(scripts: Scripts, tmp_path: Path) -> None:
+    old, new = Pair.made_in(tmp_path / "old"), Pair.made_in(tmp_path / "new")
+    client = ssl.create_default_context()  # sees which certificate there is, and does not judge it
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    script = scripts.run(f"serve(handler, port=0, tls={old.option!r})")
+
+    def presented() -> bytes | None:
+        script.wait_until(lambda: bool(script.urls))
+        address = ("127.0.0.1", int(script.urls[0].rpartition(":")[2]))
+        with socket.create_connection(address) as sock, client.wrap_socket(sock) as tunnel:
+            return tunnel.getpeercert(binary_form=True)
+
+    assert presented() == old.der
+    new.put_at(old)
+    script.send(SIGHUP)
+    script.wait_until(lambda: "is read again" in script.err)
+    assert presented() == new.der
+    old.key.write_text("nothing")
+    script.send(SIGHUP)
+    script.wait_until(lambda: script.err.count("SIGHUP: ") == 2)
+    assert str(old.key) in script.err
+    assert "Traceback" not in script.err
+    assert presented() == new.der
+    script.send(SIGTERM)
+    assert script.end(SOON) == 0
 
 
 # --- as a container runs it ----------------------------------------------------------------------
