@@ -120,6 +120,7 @@ cdef class Pump:
     cdef bint is_direct      # whether the source is stepped itself; never before __anext__ has run its hooks
     cdef bint is_suspended   # whether the source waits at an await, and not at its yield
     cdef bint is_adding      # whether an exception is the item's, and not the source's
+    cdef bint is_running     # whether a call of advance is under way, whose step must not be taken from it
     cdef bint is_waiting     # for its next turn
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
@@ -159,6 +160,7 @@ cdef class Pump:
 
     def close(self):
         """Close a step that is suspended; part of the protocol of ``await``."""
+        self.refuse_reentry()
         self.stop_waiting()
         step, self.step = self.step, None
         self.is_over = True
@@ -168,16 +170,25 @@ cdef class Pump:
 
     cdef object advance(self, object thrown):
         """Run until the source suspends (gives what it yielded to the loop) or the await is over (StopIteration)."""
-        cdef long long turn
+        self.refuse_reentry()
         self.stop_waiting()
         if self.is_over:
             raise StopIteration(False)
-        turn = clock() + max(TURN_TIME // (1 + waiting), LEAST_TURN)
+        self.is_running = True
+        try:
+            yielded = self.advance_in_turn(thrown, clock() + max(TURN_TIME // (1 + waiting), LEAST_TURN))
+        finally:
+            self.is_running = False
+        if yielded is DONE:
+            raise StopIteration(not self.is_over)
+        return yielded
+
+    cdef object advance_in_turn(self, object thrown, long long turn):
+        """The same, until ``turn`` at the latest; ``DONE`` if the await is over."""
         while True:
             self.is_adding = False
             try:
-                yielded = self.run(thrown, turn)
-                break
+                return self.run(thrown, turn)
             except BaseException as exc:
                 if self.is_adding:
                     if isinstance(exc, (InvalidEvent, InvalidResponse)) and getattr(
@@ -192,8 +203,7 @@ cdef class Pump:
                 elif isinstance(exc, StopAsyncIteration):
                     self.step = None
                     self.is_over = True
-                    yielded = DONE
-                    break
+                    return DONE
                 self.step = None
                 self.refused = None
                 self.is_over = True
@@ -201,9 +211,6 @@ cdef class Pump:
                 if self.is_adding and isinstance(exc, (StopIteration, StopAsyncIteration)):
                     raise RuntimeError(f"the data of an event raised {type(exc).__name__}") from exc
                 raise
-        if yielded is DONE:
-            raise StopIteration(not self.is_over)
-        return yielded
 
     cdef object run(self, object thrown, long long turn):
         """Step and add until something is given to the loop, which it returns, or the await is ``DONE``."""
@@ -287,6 +294,11 @@ cdef class Pump:
         self.is_waiting = True
         waiting += 1
         return None
+
+    cdef int refuse_reentry(self) except -1:
+        if self.is_running:
+            raise ValueError("coroutine already executing")  # as the twin's
+        return 0
 
     cdef void stop_waiting(self) noexcept:
         global waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ class Service:
         "places",
         "pressure",
         "streams",
+        "task",
     )
 
     def __init__(
@@ -84,6 +85,8 @@ class Service:
         self.on_accepted: Callable[[int], None] = lambda number: None
         #: Called when the last connection has gone, once the server is stopping.
         self.on_idle: Callable[[], None] = lambda: None
+        #: The server's own task; None where there is none.
+        self.task: Task[Any] | None = None
         self.is_stopping = False
         #: Whether streams go on while the server stops.
         self.lets_finish = False
@@ -92,6 +95,12 @@ class Service:
         self.pieces = BytesBuffer()
         #: The Date field, made once a second.
         self.date = date_line()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody has cancelled the server's task (known from CPython 3.11 on)."""
+        cancelling = getattr(self.task, "cancelling", None)
+        return cancelling is not None and cancelling() > 0
 
     def enter(self, host: str | None) -> bool:
         """Count a connection of the client with that address; whether there is room for it."""

@@ -206,6 +206,7 @@ class Server:
         service = self._service = Service(
             self._handler, config, loop, self._hosts, self._most_connections()
         )
+        service.task = asyncio.current_task()
         acceptor = Acceptor(
             self._listeners.sockets,
             lambda: HTTPProtocol(service),

@@ -7,7 +7,7 @@ import inspect
 import logging
 import random
 import time
-from asyncio import AbstractEventLoop, Task, TimerHandle
+from asyncio import Task, TimerHandle
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import AsyncGeneratorType
@@ -19,7 +19,7 @@ from bunpy.sse.reason import EndReason
 if TYPE_CHECKING:
     from bunpy._speedups import EventBuffer, Outlet
     from bunpy.http.flow import Flow
-    from bunpy.server.config import Config
+    from bunpy.http.service import Service
 
 __all__ = ["Stream"]
 
@@ -42,8 +42,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_buffer", "_config", "_end_time", "_flow", "_heartbeat", "_loop", "_on_close", "_outlet", "_pump", "_source",
-        "_task", "_timer", "_what", "error", "name", "reason",
+        "_buffer", "_config", "_end_time", "_flow", "_heartbeat", "_loop", "_on_close", "_outlet", "_pump", "_service",
+        "_source", "_task", "_timer", "_what", "error", "name", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -52,8 +52,7 @@ class Stream:
         buffer: EventBuffer,
         outlet: Outlet,
         flow: Flow,
-        loop: AbstractEventLoop,
-        config: Config,
+        service: Service,
         heartbeat: bytes,
         name: str,
         on_close: Callable[[EndReason], Any] | None = None,
@@ -62,8 +61,9 @@ class Stream:
         self._buffer = buffer
         self._outlet = outlet
         self._flow = flow
-        self._loop = loop
-        self._config = config
+        self._service = service
+        self._loop = service.loop
+        self._config = config = service.config
         # An event stream is never complete: a body that is cut short would only look so.
         lifetime = config.stream_lifetime if heartbeat else None
         # Streams that began together do not end together.
@@ -115,7 +115,7 @@ class Stream:
             except GeneratorExit:  # of this coroutine: the loop has gone
                 raise
             except BaseException as exc:  # whatever it is, it ends this stream and not the loop
-                if self.reason is None and _is_cancelled(exc):
+                if self.reason is None and self._is_cancelled_with_server(exc):
                     self.reason = "shutdown"
                 elif self.reason is None:
                     self.reason = "error"
@@ -143,6 +143,10 @@ class Stream:
         if self._task is not None:
             self._start_timer(self._config.close_timeout, self._give_up)
             self._task.cancel()
+
+    def _is_cancelled_with_server(self, exc: BaseException) -> bool:
+        """Whether all tasks of the loop are cancelled, as ``asyncio.run`` does at its end; not by the source itself."""
+        return isinstance(exc, asyncio.CancelledError) and self._service.is_cancelled
 
     def _say_goodbye(self) -> None:
         """End the response cleanly, and let clients whose streams end together not come back together."""
@@ -209,10 +213,3 @@ class Stream:
                 self._config.close_timeout,
             )
             self._task.cancel()
-
-
-def _is_cancelled(exc: BaseException) -> bool:
-    """Whether somebody has cancelled this task, as ``asyncio.run`` does at its end, and not the source itself."""
-    task = asyncio.current_task()
-    cancelling = getattr(task, "cancelling", None)  # CPython 3.11 and later
-    return isinstance(exc, asyncio.CancelledError) and cancelling is not None and cancelling() > 0
