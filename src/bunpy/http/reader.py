@@ -295,7 +295,7 @@ class RequestReader:
             None  # its opinion of a body, an upgrade or the connection's end is not asked for
         )
         if "connection" in headers:
-            options = [option.strip().lower() for option in headers["connection"].split(",")]
+            options = [option.strip(" \t").lower() for option in headers["connection"].split(",")]
             self.keeps_alive = "close" not in options and (is_current or "keep-alive" in options)
         self._body = body_of(headers, self._version, self._limits)
         self._check_expectation(headers)
