@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import types
 from collections.abc import Callable
 from importlib import import_module
@@ -18,6 +19,11 @@ from bunpy._speedups import IMPLEMENTATION
 IS_CI = os.environ.get("CI", "") not in ("", "0", "false")
 PURE = os.environ.get("BUNPY_PURE", "") not in ("", "0")
 ROOT = Path(__file__).parent.parent
+
+# A shell without job control starts what it puts in the background with SIGINT ignored, and so would be the programs
+# that the tests start: many of them are about SIGINT.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def twins(name: str) -> types.SimpleNamespace:
