@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from watching import Log
 
 from bunpy._speedups import IMPLEMENTATION
+from bunpy.server import tuning
 
 #: In CI nothing may be missing: a skipped test is a defect there.
 IS_CI = os.environ.get("CI", "") not in ("", "0", "false")
@@ -64,3 +67,19 @@ def program() -> Callable[[str], str]:
         return str(path)
 
     return find
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
+    """All that is logged; what a test does not take from it fails the test."""
+    log = Log(caplog)
+    yield log
+    gc.collect()  # what was forgotten without being closed warns now, and warnings are errors
+    assert log.messages == []
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
+    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
+    monkeypatch.setattr(tuning, "_PEER_TUNING", options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import selectors
@@ -25,19 +24,14 @@ from bunpy.server import acceptor
 from bunpy.server.acceptor import EXCESS, RESERVE, Acceptor, descriptors
 from bunpy.testing import Connection
 
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
-
-
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()
-    assert log.messages == []
 
 
 # The descriptors

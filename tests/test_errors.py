@@ -16,6 +16,7 @@ from bunpy.errors import (
     HTTPError,
     InvalidBody,
     InvalidEvent,
+    InvalidHeader,
     InvalidResponse,
     RequestRefused,
 )
@@ -62,7 +63,9 @@ def test_each_says_what_it_is() -> None:
         assert getattr(errors, name).__doc__, name
 
 
-@pytest.mark.parametrize("kind", [BunpyError, ConfigError, InvalidEvent, InvalidResponse])
+@pytest.mark.parametrize(
+    "kind", [BunpyError, ConfigError, InvalidEvent, InvalidHeader, InvalidResponse]
+)
 def test_a_plain_error_is_its_message(kind: type[BunpyError]) -> None:
     assert str(kind("what was wrong")) == "what was wrong"
 

@@ -32,6 +32,9 @@ from bunpy.serve import HTTPError, Request, Response, SSEResponse
 from bunpy.server.config import Config
 from bunpy.testing import Answer, Connection, EventClient, exchange, request, serving
 
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 TEXT = "text/plain; charset=utf-8"
 BINARY = "application/octet-stream"
@@ -47,14 +50,6 @@ def few_objects() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()  # what was forgotten without being closed warns now, and warnings are errors
-    assert log.messages == []
 
 
 def error_of(record: logging.LogRecord) -> BaseException:

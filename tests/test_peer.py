@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,11 @@ from bunpy.http.service import Service
 from bunpy.serve import Request, Server, SSEResponse
 from bunpy.testing import Connection, Exchange, exchange, parse_answers, serving
 
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
+
 PROXY = "127.0.0.1"  # who connects, in these tests
 ELSEWHERE = "192.0.2.0/24"
-
-
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()
-    assert log.messages == []
 
 
 def who(req: Request) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -18,19 +17,14 @@ from watching import Log, connections, until
 from bunpy.http import pressure
 from bunpy.http.pressure import Pressure
 from bunpy.serve import Request, SSEResponse
-from bunpy.server import tuning
+from bunpy.sse.reason import EndReason
 from bunpy.testing import EventClient, StreamEnded, serving
+
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
 
 KIB = 1024
 MIB = 1024 * KIB
-
-
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()
-    assert log.messages == []
 
 
 @pytest.fixture
@@ -55,7 +49,7 @@ class Held:
         self.looks += 1
         return self.size
 
-    def cut_off_slow(self) -> None:
+    def cut_off(self, reason: EndReason) -> None:
         self.cuts += 1
         self._on_cut_off()
 
@@ -208,13 +202,6 @@ def test_many_are_looked_at_at_once_and_then_every_so_often(
 
 
 # Over sockets
-
-
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
-    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * KIB))
-    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
 
 
 class Flood:

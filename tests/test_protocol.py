@@ -9,12 +9,12 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from fakes import FakeTransport
-from watching import connections, until
+from watching import Gate, connections, until
 
 from bunpy.http import protocol
 from bunpy.http.host import HostList
@@ -65,21 +65,6 @@ def post(body: bytes, *lines: str, target: str = "/") -> bytes:
 
 
 LAST = head("GET", "/last", "Connection: close")
-
-
-class Gate:
-    """What a handler waits for on the loop, and a test opens from its thread."""
-
-    def __init__(self) -> None:
-        self._future: Future[None] = Future()
-        self.waiting = 0
-
-    async def passed(self) -> None:
-        self.waiting += 1
-        await asyncio.shield(asyncio.wrap_future(self._future))
-
-    def open(self) -> None:
-        self._future.set_result(None)
 
 
 def echo(req: Request) -> Any:
@@ -696,15 +681,6 @@ def test_a_client_that_takes_nothing_of_its_answer_is_reset(
         until(lambda: not connections(server), 3.0)
         client.receive_to_end()
         assert client.end == "reset"
-
-
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel hold little of what a server sends, so that a stall is seen soon."""
-    from bunpy.server import tuning
-
-    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
-    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
 
 
 def test_a_remainder_below_the_high_water_mark_is_not_kept_for_ever(small_buffers: None) -> None:

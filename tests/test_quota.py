@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,18 +18,12 @@ from bunpy.http import answer, quota
 from bunpy.http.quota import Quota
 from bunpy.http.service import Service
 from bunpy.serve import HTTPError, Request, Response, Server, SSEResponse
-from bunpy.server import tuning
 from bunpy.testing import Connection, EventClient, exchange, parse_answers, request, serving
 
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
+
 NEVER = 60.0  # seconds: what is not waited for
-
-
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()
-    assert log.messages == []
 
 
 @pytest.fixture
@@ -451,13 +444,6 @@ ENDS = {
     "lifetime": "lifetime",
     "slow": "slow",
 }
-
-
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
-    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
-    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-import gc
 import os
 import socket
 import threading
@@ -30,24 +29,12 @@ from bunpy.server.config import Config
 from bunpy.sse.reason import END_REASONS, EndReason
 from bunpy.testing import Connection, EventClient, IncompleteAnswer, exchange, request, serving
 
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: a delay that is not waited for
 BRIEF = 0.1  # seconds: one that is
-
-
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()
-    assert log.messages == []
-
-
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
-    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
-    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
 
 
 def head(target: str = "/", *lines: str, method: str = "GET", version: str = "1.1") -> bytes:

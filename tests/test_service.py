@@ -9,10 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future
 
 import pytest
-from watching import until
+from watching import Gate, until
 
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
@@ -49,21 +48,6 @@ def head(target: str = "/", *lines: str) -> bytes:
 def service_of(server: Server) -> Service:
     assert server._service is not None
     return server._service
-
-
-class Gate:
-    """What a handler or generator waits for on the loop, and a test opens from its thread."""
-
-    def __init__(self) -> None:
-        self._future: Future[None] = Future()
-        self.waiting = 0
-
-    async def passed(self) -> None:
-        self.waiting += 1
-        await asyncio.shield(asyncio.wrap_future(self._future))
-
-    def open(self) -> None:
-        self._future.set_result(None)
 
 
 # The service by itself
@@ -410,6 +394,34 @@ def test_a_streamed_body_is_cut_off(name: str) -> None:
         stopping = Stopping(server)
         with pytest.raises(IncompleteAnswer):
             client.body()
+        assert stopping.join() < 2.0
+    assert watched.ended == ["finally"]
+
+
+def test_a_streamed_body_before_its_head_becomes_503() -> None:
+    watched = Watched()
+    with (
+        serving(lambda req: Response(watched.before_its_first_event()), head_delay=NEVER) as server,
+        Connection(server) as client,
+    ):
+        client.send(head())
+        assert watched.is_there.wait(SOON)
+        stopping = Stopping(server)
+        (answer,) = parse_answers(client.receive_to_end())
+        assert (answer.status, answer.closes) == (503, True)
+        assert stopping.join() < 2.0
+    assert watched.ended == ["finally"]
+
+
+def test_a_streamed_body_to_http_1_0_is_reset() -> None:
+    """Where the end of the connection is the end of the body, only an RST says that it is none."""
+    watched = Watched()
+    with serving(lambda req: Response(watched.sleeping())) as server, Connection(server) as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        client.receive_until(b"first")
+        stopping = Stopping(server)
+        client.receive_to_end()
+        assert client.end == "reset"
         assert stopping.join() < 2.0
     assert watched.ended == ["finally"]
 

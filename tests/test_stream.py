@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from watching import Log, connections, until
+from watching import Gate, Log, connections, until
 
 from bunpy.serve import Event, HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
-from bunpy.server import residence, tuning
+from bunpy.server import residence
 from bunpy.testing import (
     Connection,
     EventClient,
@@ -30,6 +30,9 @@ from bunpy.testing import (
     request,
     serving,
 )
+
+# What is logged, a test takes; nothing else may be.
+pytestmark = pytest.mark.usefixtures("log")
 
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: a delay that is not waited for
@@ -47,38 +50,8 @@ def few_objects() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    log = Log(caplog)
-    yield log
-    gc.collect()  # what was forgotten without being closed warns now, and warnings are errors
-    assert log.messages == []
-
-
 #: Little time for generators to clean up, in seconds.
 SHORT_CLOSE = 2 * BRIEF
-
-
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
-    options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
-    monkeypatch.setattr(tuning, "_PEER_TUNING", options)
-
-
-class Gate:
-    """What a generator waits for on the loop, and a test opens from its thread."""
-
-    def __init__(self) -> None:
-        self._future: Future[None] = Future()
-        self.waiting = 0
-
-    async def passed(self) -> None:
-        self.waiting += 1
-        await asyncio.shield(asyncio.wrap_future(self._future))
-
-    def open(self) -> None:
-        self._future.set_result(None)
 
 
 def is_idle(server: Server) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -19,6 +21,21 @@ def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
         time.sleep(0.002)
+
+
+class Gate:
+    """What a handler or generator waits for on the loop, and a test opens from its thread."""
+
+    def __init__(self) -> None:
+        self._future: Future[None] = Future()
+        self.waiting = 0
+
+    async def passed(self) -> None:
+        self.waiting += 1
+        await asyncio.shield(asyncio.wrap_future(self._future))
+
+    def open(self) -> None:
+        self._future.set_result(None)
 
 
 class Log:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import select
 import socket
-import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final
 
 from bench.errors import BenchError
+from bench.load.client import RESET
 
-__all__ = ["Crowd", "fetch", "request_bytes", "state"]
+__all__ = ["Crowd", "fetch", "is_refused", "request_bytes", "state", "until"]
 
-_RESET: Final = struct.pack("ii", 1, 0)
 _PATIENCE: Final = 20.0
 _BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h; CPython has no name for it
 
@@ -43,6 +42,23 @@ def state(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
     _, answer = fetch(port, "/state", host)
     found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
     return found
+
+
+def is_refused(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def until(condition: Callable[[], bool], timeout: float = _PATIENCE) -> bool:
+    """Wait until ``condition`` holds, for ``timeout`` seconds at most; whether it does."""
+    end = time.perf_counter() + timeout
+    while not (holds := condition()) and time.perf_counter() < end:
+        time.sleep(0.05)
+    return holds
 
 
 class Crowd:
@@ -93,7 +109,7 @@ class Crowd:
         for number in list(self.sockets) if numbers is None else numbers:
             sock = self.sockets.pop(number)
             if by_reset:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             sock.close()
 
     def read(self, seconds: float) -> Iterator[tuple[int, bytes]]:

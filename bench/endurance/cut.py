@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.endurance.check import Check, at_least, at_most
-from bench.endurance.clients import Crowd, state
+from bench.endurance.clients import Crowd, state, until
 from bench.errors import BenchError
 from bench.load.process import ServerProcess
 
@@ -66,8 +66,7 @@ def link(server: ServerProcess) -> Iterator[Check]:
         )
         _ip("-n", _NAMESPACE, "link", "set", "bunpy1", "down")
         began = time.perf_counter()
-        while state(server.port)["generators"] and time.perf_counter() - began < 60:
-            time.sleep(0.25)
+        until(lambda: not state(server.port)["generators"], 60)
         yield at_most(
             "  seconds until all are closed when it is down", time.perf_counter() - began, 40.0
         )

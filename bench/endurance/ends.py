@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from bench.endurance.check import Check, at_least, at_most
-from bench.endurance.clients import Crowd
+from bench.endurance.clients import Crowd, is_refused, state, until
 from bench.load.process import ServerProcess
 
 __all__ = ["drain", "quit_now"]
 
 _STREAMS: Final = 2_000
 _HANDLERS: Final = 100
+_STUBBORN: Final = 20
 
 
 def drain(server: ServerProcess) -> Iterator[Check]:
@@ -24,7 +25,7 @@ def drain(server: ServerProcess) -> Iterator[Check]:
         streams.join(_STREAMS, "/idle")
         streams.wait_for_all(b"here")
         handlers.join(_HANDLERS, "/slow?value=1.5")
-        time.sleep(0.5)
+        until(lambda: state(server.port)["tasks"] > _STREAMS + _HANDLERS)
         began = time.perf_counter()
         server.signal(signal.SIGTERM)
         answered = closed = 0
@@ -50,10 +51,10 @@ def quit_now(server: ServerProcess) -> Iterator[Check]:
     with Crowd(server.port) as crowd:
         crowd.join(_STREAMS, "/idle")
         crowd.wait_for_all(b"here")
-        crowd.join(20, "/slow?value=60")
-        time.sleep(0.2)
+        crowd.join(_STUBBORN, "/slow?value=60")
+        until(lambda: state(server.port)["tasks"] > _STREAMS + _STUBBORN)
         server.signal(signal.SIGINT)
-        time.sleep(0.3)
+        until(lambda: is_refused(server.port))
         began = time.perf_counter()
         server.signal(signal.SIGINT)
         status = server.wait(5)

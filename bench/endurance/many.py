@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bench.endurance.check import Check, at_most
-from bench.endurance.clients import Crowd, fetch, state
+from bench.endurance.clients import Crowd, fetch, state, until
 from bench.load.process import ServerProcess
 
 __all__ = ["churn", "many", "resets"]
@@ -86,7 +86,8 @@ def resets(server: ServerProcess) -> Iterator[Check]:
                 going = [number for number in crowd.sockets if chance.random() < 0.3 or not left]
                 crowd.leave(going)
 
-    round_of(_RESETS // 10)
+    # What allocators and caches come to hold is there after one round, and is no more after the tenth.
+    round_of(_RESETS)
     _until_gone(server)
     before = server.resident_size()
     round_of(_RESETS)
@@ -95,10 +96,8 @@ def resets(server: ServerProcess) -> Iterator[Check]:
 
 
 def _until_gone(server: ServerProcess) -> dict[str, float]:
-    end = time.perf_counter() + 10
-    while (found := state(server.port))["generators"] and time.perf_counter() < end:
-        time.sleep(0.05)
-    return found
+    until(lambda: not state(server.port)["generators"], 10)
+    return state(server.port)
 
 
 def _all_gone(server: ServerProcess) -> Iterator[Check]:

@@ -84,7 +84,7 @@ def slowloris(server: ServerProcess) -> Iterator[Check]:
         try:
             while attack.poll() is None:
                 slowest = max(slowest, fetch(server.port)[0])
-                time.sleep(0.02)
+                time.sleep(0.02)  # so that it is not these requests that keep the server busy
         finally:
             attack.kill()
             attack.wait()

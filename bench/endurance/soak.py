@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bench.endurance.check import Check, at_least, at_most
-from bench.endurance.clients import Crowd, fetch, state
+from bench.endurance.clients import Crowd, fetch, state, until
 from bench.load.process import ServerProcess
 
 __all__ = ["soak"]
@@ -68,9 +68,8 @@ def soak(server: ServerProcess, seconds: float) -> Iterator[Check]:
     yield at_most(
         "  memory at the most after the first tenth to that in it", max(late) / early, 1.05
     )
-    end = time.monotonic() + 10
-    while (found := state(server.port))["generators"] and time.monotonic() < end:
-        time.sleep(0.1)
+    until(lambda: not state(server.port)["generators"], 10)
+    found = state(server.port)
     yield at_most("  generators left", found["generators"], 0)
     yield at_most("  tasks left beside the server's own", found["tasks"], 1)
     yield at_most("  bytes in the error log", len(server.errors()), 0)

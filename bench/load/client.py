@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.errors import BenchError
 
-__all__ = ["LAST_CHUNK", "Load", "Window"]
+__all__ = ["LAST_CHUNK", "RESET", "Load", "Window"]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -27,7 +27,7 @@ _MARK: Final = ord("!")
 #: Seconds without a byte, after which a measurement has failed.
 _PATIENCE: Final = 10
 #: Close with RST: no port of the client's is left in TIME_WAIT, of which 10,000 a round would soon be too many.
-_RESET: Final = struct.pack("ii", 1, 0)
+RESET: Final = struct.pack("ii", 1, 0)
 
 if sys.platform == "linux":
     _Poller = select.epoll
@@ -119,7 +119,7 @@ class Load:
         sock = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
         self._sockets[sock.fileno()] = sock
         self._unseen.add(sock.fileno())
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(_REQUEST)
         sock.setblocking(False)

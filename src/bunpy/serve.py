@@ -58,9 +58,10 @@ def serve(
     (204, on which an EventSource does not reconnect). An ``HTTPError`` that it raises is answered as it says, any
     other exception with 500.
 
-    ``port`` 0 takes a free one; ``hostname`` is an address of this machine, 127.0.0.1 for clients on it, 0.0.0.0
-    for all. With ``block`` the server lives in the calling thread, and ``serve`` returns when it has stopped.
-    Called on a running event loop, it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``.
+    ``port`` 0 takes a free one. ``hostname`` is an address of this machine, 127.0.0.1 for clients on it, 0.0.0.0 for
+    all; or, with no use for ``port``, ``unix:/run/x.sock``, ``unix:@name``, ``fd:3`` or ``systemd``. With ``block``
+    the server lives in the calling thread, and ``serve`` returns when it has stopped. Called on a running event loop,
+    it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``.
 
     Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option that makes no sense, ``TypeError``
     for a handler that is no function.

@@ -174,21 +174,22 @@ cdef class Pump:
         self.stop_waiting()
         if self.is_over:
             raise StopIteration(False)
+        cdef long long began = clock()
         self.is_running = True
         try:
-            yielded = self.advance_in_turn(thrown, clock() + max(TURN_TIME // (1 + waiting), LEAST_TURN))
+            yielded = self.advance_in_turn(thrown, began, began + max(TURN_TIME // (1 + waiting), LEAST_TURN))
         finally:
             self.is_running = False
         if yielded is DONE:
             raise StopIteration(not self.is_over)
         return yielded
 
-    cdef object advance_in_turn(self, object thrown, long long turn):
+    cdef object advance_in_turn(self, object thrown, long long began, long long turn):
         """The same, until ``turn`` at the latest; ``DONE`` if the await is over."""
         while True:
             self.is_adding = False
             try:
-                return self.run(thrown, turn)
+                return self.run(thrown, began, turn)
             except BaseException as exc:
                 if self.is_adding:
                     if isinstance(exc, (InvalidEvent, InvalidResponse)) and getattr(
@@ -212,11 +213,11 @@ cdef class Pump:
                     raise RuntimeError(f"the data of an event raised {type(exc).__name__}") from exc
                 raise
 
-    cdef object run(self, object thrown, long long turn):
+    cdef object run(self, object thrown, long long began, long long turn):
         """Step and add until something is given to the loop, which it returns, or the await is ``DONE``."""
         cdef PyObject* given = NULL
         cdef object item
-        cdef long long now, began = clock()
+        cdef long long now
         cdef unsigned long long glanced = ticks()
         while True:
             if thrown is not None:

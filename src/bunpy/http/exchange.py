@@ -170,9 +170,8 @@ class Exchange:
     async def _answer_later(self, result: Awaitable[Any]) -> None:
         """Await an async handler, and stream in its task."""
         self._has_begun = True
-        if (
-            self._is_lost
-        ):  # already; a task that is cancelled before its first step would never come to its end
+        if self._is_lost:
+            # A task that is cancelled before its first step would never come to its end.
             cast("Task[None]", self._task).cancel()
         try:
             self._give(await result)
@@ -314,14 +313,13 @@ class Exchange:
             _log.error("%s: the generator raised", stream.name, exc_info=stream.error)
         if self._request is None:  # there was no room, or the head must not be sent: that is said
             return
-        if self._is_lost or stream.reason == "finished" or stream.reason == "lifetime":
-            self._finish()
-        elif stream.reason == "shutdown":
+        if stream.reason == "shutdown":
             self._after = CLOSE
+        if self._is_lost or stream.is_complete:
             self._finish()
         elif not stream.is_committed:
             self._outlet.head = None
-            self._send_error(stream.error or RuntimeError("the stream was cancelled"))
+            self._send_error(stream.error or HTTPError(503, "The server stops"))
         elif self._outlet.is_chunked:
             # Without the last chunk the client can tell that this is not the end (RFC 9112 section 8).
             self._after = CLOSE

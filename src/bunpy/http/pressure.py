@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from bunpy.sse.reason import EndReason
 
 __all__ = ["Pressure", "Waiter"]
 
@@ -25,8 +28,8 @@ class Waiter(Protocol):
     def buffered(self) -> int:
         """Bytes that wait for its client in memory."""
 
-    def cut_off_slow(self) -> None:
-        """End it: its client was the slowest."""
+    def cut_off(self, reason: EndReason) -> None:
+        """End it, for that reason."""
 
 
 class Pressure:
@@ -66,7 +69,7 @@ class Pressure:
             slowest.append(waiter)
         for waiter in slowest:
             self.discard(waiter)
-            waiter.cut_off_slow()
+            waiter.cut_off("slow")
         _log.warning(
             "%d bytes waited for slow clients, over max_buffered (%d): the %d slowest are cut off, which frees %d",
             held,

@@ -205,10 +205,6 @@ class HTTPProtocol(asyncio.Protocol):
         if not self._is_lost:
             reset(self._transport)
 
-    def cut_off_slow(self) -> None:
-        """Cut the connection off, because its client is slow."""
-        self.cut_off("slow")
-
     @property
     def buffered(self) -> int:
         """Bytes that wait for the client in memory."""

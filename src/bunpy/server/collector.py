@@ -12,6 +12,8 @@ __all__ = ["Collector"]
 _MANY: Final = 1000
 #: Seconds after which everything is looked through again.
 _KEEP_TIME: Final = 600.0
+#: PyPy's collector needs no such help.
+_CAN_FREEZE: Final = hasattr(gc, "freeze")
 
 
 class Collector:
@@ -26,26 +28,24 @@ class Collector:
     __slots__ = ("_collections", "_connections", "_frozen_at")
 
     def __init__(self) -> None:
-        self._collections = 0
+        self._collections = _full_collections()
         self._connections = 0
         self._frozen_at: float | None = None
 
     def look(self, connections: int) -> None:
         """Look whether there has been a full collection; called every tick with the number of connections."""
-        if not hasattr(gc, "freeze"):
+        if not _CAN_FREEZE:
             return
+        collections, before = _full_collections(), self._collections
+        self._collections = collections
         now = time.monotonic()
         if self._frozen_at is not None and (
             now - self._frozen_at > _KEEP_TIME or connections < self._connections / 2
         ):
             self.release()
-            self._collections = gc.get_stats()[2]["collections"]  # the next one sees all
-        if connections < _MANY:
+            return  # the next collection looks at everything
+        if connections < _MANY or collections == before:
             return
-        collections = gc.get_stats()[2]["collections"]
-        if collections == self._collections:
-            return
-        self._collections = collections
         if self._frozen_at is None:
             if gc.get_freeze_count():
                 return
@@ -59,3 +59,9 @@ class Collector:
             self._frozen_at = None
             self._connections = 0
             gc.unfreeze()
+
+
+def _full_collections() -> int:
+    """How many there have been."""
+    count: int = gc.get_stats()[2]["collections"] if _CAN_FREEZE else 0
+    return count

@@ -58,7 +58,7 @@ class Server:
             )
         self._listeners = bind(hostname, port, config.backlog, config.unix_mode)
         self._hosts = HostList(config.allowed_hosts, self._listeners.addresses)
-        #: The name or address that was asked for.
+        #: The name or address that was asked for, or ``unix:``, ``fd:`` or ``systemd`` and what came after it.
         self.hostname = hostname
         #: The port that it listens on, also where 0 was asked for; 0 for a Unix socket.
         self.port: int = self._listeners.port
@@ -277,14 +277,14 @@ class Server:
         self, service: Service, acceptor: Acceptor, streams: StreamsEnd, hurry: Future[None]
     ) -> None:
         """Stop in order, until ``hurry`` is done at the latest."""
-        # 1. Nobody new.
+        # 1. Nobody new; and from now on, each answer says that it is its connection's last.
+        service.is_stopping = True
+        service.lets_finish = streams == "finish"
         acceptor.close()
         self._listeners.close()
         await asyncio.sleep(0)  # those that were accepted just now get to be connections
         await acceptor.abort_handshakes()
         # 2. Whoever waits for nothing goes; whoever waits for an answer gets it, and is the last to.
-        service.is_stopping = True
-        service.lets_finish = streams == "finish"
         idle: Future[None] = service.loop.create_future()
         service.on_idle = lambda: _settle(idle)
         if not service.connections:

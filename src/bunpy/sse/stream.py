@@ -35,15 +35,15 @@ _ON_CLOSE: Final = "on_close"
 class Stream:
     """A source on its way to one client. ``run`` is its one task's: it iterates, is cancelled and closes there.
 
-    ``outlet.head`` is the response head, which leaves with the first event or after ``config.head_delay`` (the
+    ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` (the
     deferred commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time
     and means nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is;
     ``on_close`` is told the end's reason.
     """
 
     __slots__ = (
-        "_buffer", "_config", "_end_time", "_flow", "_heartbeat", "_loop", "_on_close", "_outlet", "_pump", "_service",
-        "_source", "_task", "_timer", "_what", "error", "name", "reason",
+        "_buffer", "_end_time", "_flow", "_heartbeat", "_on_close", "_outlet", "_pump", "_service", "_source", "_task",
+        "_timer", "_what", "error", "name", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -62,10 +62,7 @@ class Stream:
         self._outlet = outlet
         self._flow = flow
         self._service = service
-        self._loop = service.loop
-        self._config = config = service.config
-        # An event stream is never complete: a body that is cut short would only look so.
-        lifetime = config.stream_lifetime if heartbeat else None
+        lifetime = service.config.stream_lifetime if heartbeat else None
         # Streams that began together do not end together.
         self._end_time = (
             _NEVER if lifetime is None else time.monotonic() + lifetime * random.uniform(0.9, 1)
@@ -87,11 +84,20 @@ class Stream:
         """Whether the response head has left."""
         return self._outlet.head is None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its response may end like one that is whole: an event stream may wherever it is ended, a body not."""
+        is_ended = self.reason == "shutdown" or self.reason == "lifetime"
+        return self.reason == "finished" or (is_ended and bool(self._heartbeat))
+
     def tick(self, now: float) -> None:
         """Look at the time, ``now`` in seconds of ``time.monotonic``: has it come for the end, or for a heartbeat?"""
         if now >= self._end_time:
             self.end("lifetime")
-        elif self._outlet.last_sent + self._config.heartbeat <= now and not self._outlet.is_paused:
+        elif (
+            self._outlet.last_sent + self._service.config.heartbeat <= now
+            and not self._outlet.is_paused
+        ):
             self.comment()
 
     def comment(self) -> None:
@@ -103,7 +109,7 @@ class Stream:
         """Send all that the source yields, then close it. Raises nothing: ``reason`` and ``error`` tell the end."""
         if self.reason is None:
             self._task = asyncio.current_task()
-            self._loop.call_soon(self._defer_head)
+            self._service.loop.call_soon(self._defer_head)
             try:
                 while await self._pump:
                     await self._flow.drained()
@@ -122,7 +128,7 @@ class Stream:
                     self.error = exc
                 elif not isinstance(exc, asyncio.CancelledError):
                     _log.error("%s: the generator failed to end", self.name, exc_info=exc)
-        if self._heartbeat and (self.reason == "shutdown" or self.reason == "lifetime"):
+        if self.is_complete and self.reason != "finished":
             self._say_goodbye()
         self._pump.close()
         if not (isinstance(self._source, AsyncGeneratorType) and self._source.ag_frame is None):
@@ -141,7 +147,7 @@ class Stream:
         self.reason = reason
         self._pump.is_stopped = True
         if self._task is not None:
-            self._start_timer(self._config.close_timeout, self._give_up)
+            self._start_timer(self._service.config.close_timeout, self._give_up)
             self._task.cancel()
 
     def _is_cancelled_with_server(self, exc: BaseException) -> bool:
@@ -156,13 +162,13 @@ class Stream:
     def _defer_head(self) -> None:
         """The source has been stepped once and waits; if nothing has left by now, the head may not wait for long."""
         if self.reason is None and self._outlet.head is not None:
-            self._start_timer(self._config.head_delay, self._commit)
+            self._start_timer(self._service.config.head_delay, self._commit)
 
     def _start_timer(self, delay: float, call: Callable[[], None]) -> None:
         """The one timer: first for the head, then for the end."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(delay, call)
+        self._timer = self._service.loop.call_later(delay, call)
 
     def _commit(self) -> None:
         self._timer = None
@@ -189,7 +195,7 @@ class Stream:
         if self._timer is None or self.reason in ("finished", "error"):
             # In the other cases the time has been running since ``end``.
             self._task = asyncio.current_task()
-            self._start_timer(self._config.close_timeout, self._give_up)
+            self._start_timer(self._service.config.close_timeout, self._give_up)
         try:
             result = last()
             if inspect.isawaitable(result):
@@ -210,6 +216,6 @@ class Stream:
                 " or its finally takes too long",
                 self.name,
                 self._what,
-                self._config.close_timeout,
+                self._service.config.close_timeout,
             )
             self._task.cancel()
