@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import importlib.util
+import statistics
 import subprocess
 import sys
 import time
@@ -478,6 +479,93 @@ class TestTurn:
         rig = Rig(speedups, source())
         began = time.perf_counter()
         assert rig.step() is None, f"not once in {time.perf_counter() - began:.3f} s"
+
+    def test_many_share_it(self, speedups: SimpleNamespace) -> None:
+        """A turn of each takes 1 ms at the least: 60 of them take turns, so that the loop's do not last for 60 ms."""
+
+        async def main() -> list[int]:
+            async def source() -> Source:
+                while True:
+                    busy(1e-3)
+                    stepped.append(1)
+                    yield "a"
+
+            stepped: list[int] = []
+            rigs = [Rig(speedups, source()) for _ in range(60)]
+            tasks = [asyncio.ensure_future(rig.run()) for rig in rigs]
+            turns = []
+            for _ in range(150):
+                await asyncio.sleep(0)
+                turns.append(len(stepped))
+                stepped.clear()
+            counts = [rig.pump.events for rig in rigs]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert statistics.mean(turns[30:]) < 20, turns
+            return counts
+
+        counts = run(main())
+        assert min(counts) >= 3
+        assert max(counts) <= 6 * min(counts)
+
+    def test_one_alone_leaves_no_turn_out(self, speedups: SimpleNamespace) -> None:
+        async def source() -> Source:
+            while True:
+                busy(20e-3)
+                yield "a"
+
+        rig = Rig(speedups, source())
+        for count in range(1, 6):
+            assert rig.step() is None
+            assert rig.pump.events == count
+
+    @pytest.mark.parametrize("end", ["throw", "close", "collect"])
+    def test_ended_while_turns_are_left_out(self, speedups: SimpleNamespace, end: str) -> None:
+        async def source() -> Source:
+            while True:
+                busy(5e-3)
+                yield "a"
+
+        rigs = [Rig(speedups, source()) for _ in range(40)]
+        for _ in range(3):
+            for rig in rigs:
+                assert rig.step() is None
+        for rig in rigs:
+            before = rig.pump.events
+            if end == "throw":
+                with pytest.raises(asyncio.CancelledError):
+                    rig.throw(asyncio.CancelledError())
+                assert rig.pump.events == before
+            elif end == "close":
+                rig.close()
+        rigs.clear()
+        gc.collect()
+        # Nobody waits any more: one that comes now is alone.
+        rig = Rig(speedups, source())
+        for count in range(1, 4):
+            assert rig.step() is None
+            assert rig.pump.events == count
+
+    def test_first_sent(self, speedups: SimpleNamespace) -> None:
+        """When the first event was handed over, and not when the head or a later one was."""
+
+        async def source() -> Source:
+            await suspend("own")
+            yield "a"
+            await suspend("own")
+            yield "b"
+
+        rig = Rig(speedups, source())
+        assert rig.send() == "own"
+        assert rig.pump.first_sent == 0.0
+        rig.outlet.write(b":\n\n")
+        before = rig.outlet.last_sent
+        assert rig.send() == "own"
+        first = rig.pump.first_sent
+        assert before <= first == rig.outlet.last_sent
+        assert rig.send() == Done(False)
+        assert rig.pump.first_sent == first
 
     def test_cancelled_in_it(self, speedups: SimpleNamespace) -> None:
         """The source waits at its own yield: it learns of it when it is closed."""

@@ -101,8 +101,11 @@ cdef unsigned long long measure_glance():
     return passed * GLANCE_TIME // (clock() - began)
 
 
-# How many pumps wait for their next turn: they share the time that one would have.
+# How many pumps wait for their next turn: they share the time that one would have; and what a turn has taken lately.
 cdef Py_ssize_t waiting = 0
+cdef double usual_turn = 0.0
+cdef double spread = 0.0
+cdef double EVENLY = (5**0.5 - 1) / 2
 cdef bint BOX_IS_KNOWN = prove_box()
 cdef unsigned long long GLANCE = measure_glance()
 cdef object DONE = object()
@@ -122,9 +125,11 @@ cdef class Pump:
     cdef bint is_adding      # whether an exception is the item's, and not the source's
     cdef bint is_running     # whether a call of advance is under way, whose step must not be taken from it
     cdef bint is_waiting     # for its next turn
+    cdef Py_ssize_t left_out # how many turns of the loop it leaves to others before that
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef readonly Py_ssize_t events
+    cdef readonly double first_sent
     cdef public bint is_stopped
 
     def __cinit__(self, source, ByteBuffer buffer, Outlet outlet):
@@ -171,6 +176,10 @@ cdef class Pump:
     cdef object advance(self, object thrown):
         """Run until the source suspends (gives what it yielded to the loop) or the await is over (StopIteration)."""
         self.refuse_reentry()
+        if self.left_out and thrown is None:
+            self.left_out -= 1
+            return None
+        self.left_out = 0
         self.stop_waiting()
         if self.is_over:
             raise StopIteration(False)
@@ -199,7 +208,7 @@ cdef class Pump:
                         self.refused = exc
                         thrown = None
                         if clock() > turn:
-                            return self.take_turn()
+                            return self.take_turn(began)
                         continue
                 elif isinstance(exc, StopAsyncIteration):
                     self.step = None
@@ -217,7 +226,7 @@ cdef class Pump:
         """Step and add until something is given to the loop, which it returns, or the await is ``DONE``."""
         cdef PyObject* given = NULL
         cdef object item
-        cdef long long now
+        cdef long long now, entered = began  # it began
         cdef unsigned long long glanced = ticks()
         while True:
             if thrown is not None:
@@ -270,6 +279,8 @@ cdef class Pump:
             if self.is_fresh or now - began > STEP_TIME or self.buf.used >= FLUSH_SIZE:
                 self.outlet.flush_buffer(self.buf, False)
                 self.is_fresh = False
+                if self.first_sent == 0.0:
+                    self.first_sent = self.outlet.last_sent
                 if self.is_stopped:
                     self.is_over = True
                     return DONE
@@ -278,7 +289,7 @@ cdef class Pump:
                 now = clock()
                 glanced = ticks()
             if now > turn:
-                return self.take_turn()
+                return self.take_turn(entered)
             began = now
 
     cdef object suspend(self, object yielded):
@@ -287,13 +298,18 @@ cdef class Pump:
         self.is_fresh = True
         return yielded
 
-    cdef object take_turn(self):
-        """Let the loop turn: what a bare ``yield`` means to a task."""
-        global waiting
+    cdef object take_turn(self, long long began):
+        """Let the loop turn: what a bare ``yield`` means to a task. This turn ``began`` then."""
+        global waiting, usual_turn, spread
+        cdef double most
         self.outlet.flush_buffer(self.buf, False)
         self.is_fresh = True
         self.is_waiting = True
         waiting += 1
+        usual_turn += (<double>(clock() - began) - usual_turn) / 8
+        spread = (spread + EVENLY) % 1.0
+        most = 2 * (waiting * usual_turn / TURN_TIME - 1)
+        self.left_out = <Py_ssize_t>(most * spread + 0.5) if waiting > 1 and most > 0 else 0
         return None
 
     cdef int refuse_reentry(self) except -1:

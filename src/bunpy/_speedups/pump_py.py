@@ -26,6 +26,8 @@ STEP_TIME: Final = 50e-6
 TURN_TIME: Final = 5e-3
 #: Seconds: those that wait for their next turn share the time that one would have, down to this much each.
 LEAST_TURN: Final = 20e-6
+#: Multiples of the golden ratio's fraction: wherever the sequence is cut, its members lie evenly in 0 to 1.
+_EVENLY: Final = (5**0.5 - 1) / 2
 
 _PAUSED: Final = object()
 _TURN: Final = object()
@@ -55,11 +57,15 @@ class Pump:
         "_steps",
         "_turn",
         "events",
+        "first_sent",
         "is_stopped",
     )
 
     #: How many of all pumps wait for their next turn.
     _waiting: ClassVar[int] = 0
+    #: Seconds that a turn of one has taken lately: what has to be done at the least may be more than its share.
+    _usual_turn: ClassVar[float] = 0.0
+    _spread: ClassVar[float] = 0.0
 
     def __init__(self, source: AsyncIterator[Any], buffer: EventBuffer, outlet: Outlet) -> None:
         self._source = source
@@ -71,6 +77,8 @@ class Pump:
         self._steps: Coroutine[Any, None, None] | None = None
         #: How many events it has moved.
         self.events = 0
+        #: When the first of them was handed over, in seconds of ``time.monotonic``; 0.0 before.
+        self.first_sent = 0.0
         #: Set to end the pump at the next event, whatever the source makes of its cancellation.
         self.is_stopped = False
 
@@ -83,8 +91,8 @@ class Pump:
         resume: Any = steps.send
         value: Any = None
         while True:
-            turn = max(TURN_TIME / (1 + Pump._waiting), LEAST_TURN)
-            self._turn = time.monotonic() + turn
+            began = time.monotonic()
+            self._turn = began + max(TURN_TIME / (1 + Pump._waiting), LEAST_TURN)
             try:
                 yielded = resume(value)
             except StopIteration:
@@ -100,8 +108,12 @@ class Pump:
             self._is_fresh = True
             is_turn = yielded is _TURN
             Pump._waiting += is_turn
+            left_out = self._turns_left_out(began) if is_turn else 0
             try:
                 value = yield None if is_turn else yielded
+                while left_out:
+                    left_out -= 1
+                    yield None
                 resume = steps.send
             except GeneratorExit:
                 self.close()
@@ -111,6 +123,18 @@ class Pump:
                 resume = steps.throw
             finally:
                 Pump._waiting -= is_turn
+
+    def _turns_left_out(self, began: float) -> int:
+        """How many turns of the loop it leaves to others, so that all that wait take ``TURN_TIME`` of each.
+
+        1,000 sources that never suspend take 90 us each if all that they do in a turn is to fill one buffer: a new
+        client would wait ten such turns, a second. One alone leaves out none. ``began`` is when the turn that is over
+        began.
+        """
+        Pump._usual_turn += (time.monotonic() - began - Pump._usual_turn) / 8
+        Pump._spread = (Pump._spread + _EVENLY) % 1.0
+        most = 2 * (Pump._waiting * Pump._usual_turn / TURN_TIME - 1)
+        return int(most * Pump._spread + 0.5) if Pump._waiting > 1 and most > 0 else 0
 
     def close(self) -> None:
         """Step the source no more; a step that waits is closed."""
@@ -149,6 +173,8 @@ class Pump:
             if self._is_fresh or now - began > STEP_TIME or len(waiting) >= FLUSH_SIZE:
                 outlet.flush(self._buffer)
                 self._is_fresh = False
+                if not self.first_sent:
+                    self.first_sent = outlet.last_sent
                 if self.is_stopped:
                     return
                 if outlet.is_paused:
