@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 from bunpy.serve import Request, SSEResponse
 
-__all__ = ["EVENTS", "HANDLERS", "HELLO", "INTERVAL", "PAYLOAD"]
+__all__ = ["EVENTS", "GENERATORS", "HANDLERS", "HELLO", "INTERVAL", "PAYLOAD"]
 
 Events = AsyncGenerator[dict[str, Any], None]
 
@@ -52,11 +52,12 @@ def _hello(request: Request) -> dict[str, Any]:
     return {"body": HELLO}
 
 
-HANDLERS: Final = {
-    "burst": lambda request: SSEResponse(_burst()),
-    "one": lambda request: SSEResponse(_one()),
-    "llm": lambda request: SSEResponse(_llm()),
+def _streaming(generator: Callable[[], Events]) -> Callable[[Request], SSEResponse]:
+    return lambda request: SSEResponse(generator())
+
+
+GENERATORS: Final = {"burst": _burst, "one": _one, "llm": _llm, "ticks": _ticks, "idle": _idle}
+HANDLERS: Final[dict[str, Callable[[Request], Any]]] = {
     "hello": _hello,
-    "ticks": lambda request: SSEResponse(_ticks()),
-    "idle": lambda request: SSEResponse(_idle()),
+    **{name: _streaming(generator) for name, generator in GENERATORS.items()},
 }
