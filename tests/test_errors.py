@@ -14,6 +14,7 @@ from bunpy.errors import (
     BunpyError,
     ConfigError,
     HTTPError,
+    ImportFailed,
     InvalidBody,
     InvalidEvent,
     InvalidHeader,
@@ -64,7 +65,8 @@ def test_each_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [BunpyError, ConfigError, InvalidEvent, InvalidHeader, InvalidResponse]
+    "kind",
+    [BunpyError, ConfigError, ImportFailed, InvalidEvent, InvalidHeader, InvalidResponse],
 )
 def test_a_plain_error_is_its_message(kind: type[BunpyError]) -> None:
     assert str(kind("what was wrong")) == "what was wrong"

@@ -5,6 +5,7 @@ BunpyError
 ├── InvalidResponse (ValueError)   a handler's answer that cannot be sent as it was meant
 │   └── InvalidHeader              a header of it that would forge others, or is none
 ├── ConfigError (ValueError)       an option of ``serve`` that makes no sense
+│   └── ImportFailed               a handler's name that leads to none
 └── HTTPError                      an answer with an error status: raise it in a handler or a generator
     ├── InvalidBody (ValueError)   a request's body that is not what the handler asked for: 400
     └── RequestRefused             bunpy's own refusal of a request, before any handler has seen it
@@ -19,6 +20,7 @@ __all__ = [
     "BunpyError",
     "ConfigError",
     "HTTPError",
+    "ImportFailed",
     "InvalidBody",
     "InvalidEvent",
     "InvalidHeader",
@@ -48,6 +50,13 @@ class InvalidHeader(InvalidResponse):
 
 class ConfigError(BunpyError, ValueError):
     """An option of ``serve`` with a value that it cannot have; the message says which and what it can."""
+
+
+class ImportFailed(ConfigError):
+    """A handler that was named, as "app:handler", and cannot be had; the message says why, in one sentence.
+
+    What its module raised, if it did, is the ``__cause__``.
+    """
 
 
 class HTTPError(BunpyError):
