@@ -48,7 +48,18 @@ DEFAULTS: dict[str, Any] = {
     "unix_mode": 0o666,
     "grace": 10.0,
     "block_warning": 0.1,
+    "drain": "spread",
     "quiet": False,
+    "workers": 1,
+    "max_requests": None,
+    "max_lifetime": None,
+    "access_log": False,
+    "log_json": False,
+    "metrics": None,
+    "health": False,
+    "on_request": None,
+    "on_stream_start": None,
+    "on_stream_end": None,
 }
 #: Counts, by the least that each may be.
 COUNTS = {
@@ -63,6 +74,7 @@ COUNTS = {
     "drain_limit": 0,
     "max_buffered": 1,
     "backlog": 1,
+    "workers": 0,
 }
 #: Counts that may be None, which stands for no limit.
 LIMITS = [
@@ -70,6 +82,7 @@ LIMITS = [
     "max_connections_per_client",
     "max_streams",
     "max_streams_per_client",
+    "max_requests",
 ]
 TIMES = [
     "head_timeout",
@@ -82,12 +95,16 @@ TIMES = [
     "handshake_timeout",
 ]
 TIMES_FROM_0 = ["head_delay", "grace"]
-FLAGS = ["proxy_protocol", "quiet"]
+FLAGS = ["access_log", "health", "log_json", "proxy_protocol", "quiet"]
+HOOKS = ["on_request", "on_stream_end", "on_stream_start"]
 #: Those that have tests of their own below.
 OTHERS = [
     "allowed_hosts",
     "block_warning",
     "cors",
+    "drain",
+    "max_lifetime",
+    "metrics",
     "stream_lifetime",
     "tls",
     "trusted_proxies",
@@ -103,7 +120,7 @@ def test_the_defaults_are_those_of_the_page() -> None:
 
 
 def test_every_option_is_tested_here() -> None:
-    assert {*COUNTS, *LIMITS, *TIMES, *TIMES_FROM_0, *FLAGS, *OTHERS} == {*DEFAULTS}
+    assert {*COUNTS, *LIMITS, *TIMES, *TIMES_FROM_0, *FLAGS, *HOOKS, *OTHERS} == {*DEFAULTS}
     assert {*DEFAULTS} == {field.name for field in dataclasses.fields(Config)}
 
 
@@ -129,6 +146,10 @@ def test_options_are_given_by_name() -> None:
         *((name, value) for name in TIMES_FROM_0 for value in (0, 0.0, 0.001, 1, 3600, math.inf)),
         *((name, value) for name in LIMITS for value in (None, 1, 2, 2**40)),
         *(("stream_lifetime", value) for value in (None, 1, 0.5, math.inf)),
+        *(("max_lifetime", value) for value in (None, 1, 0.5, math.inf)),
+        *(("drain", value) for value in ("spread", "finish", "close")),
+        *(("metrics", value) for value in (None, "/", "/metrics", "/a/b")),
+        *((name, value) for name in HOOKS for value in (None, print, math.floor)),
         *(("block_warning", value) for value in (None, 0.01, 1, math.inf)),
         *(("unix_mode", value) for value in (0, 0o600, 0o777)),
         ("quiet", True),
@@ -188,6 +209,28 @@ def test_a_value_that_a_time_from_0_cannot_have(name: str, value: Any) -> None:
     message = f"{name} is {value!r}: it is a number of seconds, 0 or more"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Config.of({name: value})
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("value", [False, 1, "print", "app:hook", [print]])
+def test_a_hook_is_a_function(name: str, value: Any) -> None:
+    message = f"{name} is {value!r}: it is a plain function, not an async one, or None"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize("value", ["", "metrics", "metrics/", "/a\nb", "/\0", b"/metrics", True, 1])
+def test_metrics_are_at_a_path(value: Any) -> None:
+    message = f"metrics is {value!r}: it is a path that begins with a slash, or None"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({"metrics": value})
+
+
+@pytest.mark.parametrize("value", ["", "Spread", "abort", None, True, 1, ["close"], {}])
+def test_the_streams_end_in_one_of_three_ways(value: Any) -> None:
+    message = f"drain is {value!r}: it is 'spread', 'finish' or 'close'"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({"drain": value})
 
 
 @pytest.mark.parametrize("name", FLAGS)

@@ -49,6 +49,16 @@ class Clock:
         self.now = end
 
 
+class LookingAround:
+    """What a service does for the ticker besides: it is told the loop's lag."""
+
+    def __init__(self) -> None:
+        self.lags: list[float] = []
+
+    def __call__(self, lag: float) -> None:
+        self.lags.append(lag)
+
+
 class Recorder:
     """A connection as far as the ticker looks at one."""
 
@@ -82,7 +92,12 @@ def dates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def service_of(clock: Clock, **options: Any) -> Service:
     config = Config(**options)
     namespace = SimpleNamespace(
-        loop=clock, config=config, connections=set(), date=b"", pressure=Pressure(1)
+        loop=clock,
+        config=config,
+        connections=set(),
+        date=b"",
+        pressure=Pressure(1),
+        look_around=LookingAround(),
     )
     return cast(Service, namespace)
 
@@ -97,6 +112,17 @@ def test_connections_are_told_the_time(clock: Clock, dates: list[float]) -> None
     clock.move(1.0)
     for connection in connections:
         assert connection.ticks == [1000.0, 1000.5, 1001.0]
+
+
+def test_the_lag_is_how_late_a_tick_is(clock: Clock, dates: list[float]) -> None:
+    service = service_of(clock)
+    lags = cast(LookingAround, service.look_around).lags
+    Ticker(service).start()
+    clock.move(0.5)
+    (due, call), *_ = clock.calls
+    clock.calls[0] = (due + 0.2, call)  # something held the loop meanwhile
+    clock.move(2.0)
+    assert lags[:4] == pytest.approx([0.0, 0.0, 0.2, 0.0])
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from bunpy.errors import HTTPError
+from bunpy.http.request_id import REQUEST_ID
 from bunpy.http.response import Content, Response
 from bunpy.http.wire import (
     BODILESS,
@@ -22,7 +24,14 @@ from bunpy.http.wire import (
 if TYPE_CHECKING:
     from bunpy.http.request import Request
 
-__all__ = ["connection_after", "error_response", "plain_answer", "stream_head", "turned_away"]
+__all__ = [
+    "connection_after",
+    "error_response",
+    "plain_answer",
+    "stream_head",
+    "turned_away",
+    "with_request_id",
+]
 
 #: Seconds, from and to: when whoever is turned away may come back.
 _RETURN_TIME: Final = (30, 90)
@@ -77,6 +86,18 @@ def error_response(exc: BaseException) -> Response:
     if isinstance(exc, HTTPError):
         return Response(f"{exc.message}\n", exc.status, exc.headers)
     return Response("Internal Server Error\n", 500)
+
+
+def with_request_id(date: bytes, headers: Headers | None, request: Request) -> bytes:
+    """The Date field, and after it X-Request-Id unless that is among ``headers``.
+
+    It is not put among them: each id is another, and the lines that are made of those are kept.
+    """
+    if headers:
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        if any(isinstance(name, str) and name.lower() == REQUEST_ID for name, _ in pairs):
+            return date
+    return b"%bX-Request-Id: %b\r\n" % (date, request.id.encode())
 
 
 def turned_away(request: Request) -> Response:

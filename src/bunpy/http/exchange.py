@@ -13,12 +13,14 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from bunpy.errors import HTTPError, InvalidHeader
+from bunpy.http.account import Account
 from bunpy.http.answer import (
     connection_after,
     error_response,
     plain_answer,
     stream_head,
     turned_away,
+    with_request_id,
 )
 from bunpy.http.hangup import Probe, reset
 from bunpy.http.response import Content, Response, response_from
@@ -74,6 +76,7 @@ class Exchange:
         "_service",
         "_task",
         "_transport",
+        "account",
         "stream",
     )
 
@@ -89,6 +92,8 @@ class Exchange:
         self._service = service
         self._peer = peer
         self._cors = service.config.cors
+        #: What is counted and told of its requests.
+        self.account = Account(service)
         self._transport = transport
         self._outlet = outlet
         self._flow = flow
@@ -118,29 +123,39 @@ class Exchange:
         """
         self._request = request
         self._keeps_alive = keeps_alive
-        context = self._service.context.copy()
+        service = self._service
+        context = service.context.copy()
+        if service.observer is not None:
+            context.run(self.account.open, request)
         try:
             result: Any = None
-            if self._cors is not None or not self._peer.has_place:
+            if self._cors is not None or service.pages or not self._peer.has_place:
                 result = self._answer_ourselves(request)
             if result is None:
-                result = context.run(self._service.handler, request)
+                result = context.run(service.handler, request)
         except BaseException as exc:
             self._send_error(exc)
             return True
         if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
             self._has_begun = False
-            self._task = context.run(self._service.loop.create_task, self._answer_later(result))
+            self._task = context.run(service.loop.create_task, self._answer_later(result))
             return False
         context.run(self._give, result)
         if self.stream is None:
             return True
-        self._task = context.run(self._service.loop.create_task, self._run(self.stream))
+        self._task = context.run(service.loop.create_task, self._run(self.stream))
         return False
 
     def _answer_ourselves(self, request: Request) -> Response | None:
-        """What no handler is asked for: the answer to a client that has no place, or to a preflight."""
-        if not self._peer.has_place and not self._peer.ask_again():
+        """What no handler is asked for: the answer to a client that has no place, one of our pages, a preflight."""
+        has_place = self._peer.has_place or self._peer.ask_again()
+        page = self._service.pages.get(request.path)
+        if page is not None and request.method in ("GET", "HEAD"):
+            # Also without a place: a server that is full is healthy, and to be seen by who watches it.
+            self._keeps_alive = self._keeps_alive and has_place
+            return page(self._service, request)
+        if not has_place:
+            self.account.turn_away()
             return turned_away(request)
         return None if self._cors is None else self._cors.preflight(request)
 
@@ -178,7 +193,9 @@ class Exchange:
         except GeneratorExit:  # of this coroutine: the loop has gone
             raise
         except BaseException as exc:  # whatever it is, it ends this request and not the loop
-            if not (self._is_lost and isinstance(exc, asyncio.CancelledError)):
+            if self._is_lost and isinstance(exc, asyncio.CancelledError):
+                self._finish()
+            else:
                 self._send_error(exc)
         if self.stream is not None:
             await self._run(self.stream)
@@ -193,8 +210,8 @@ class Exchange:
             if self._is_counted:
                 self._is_counted = False
                 self._service.streams.give_back(self._counted_for)
-        self.stream = None
         self._end(stream)
+        self.stream = None
         self._task = None
         self._on_answered()
 
@@ -212,45 +229,66 @@ class Exchange:
         except Exception as exc:
             self._send_error(exc)
 
-    def _headers_of(self, response: Response) -> Headers | None:
-        if self._cors is None or self._request is None:
-            return response.headers
-        return self._cors.headers_for(self._request, response)
+    def _headers_of(self, response: Response) -> tuple[Headers | None, bytes]:
+        """The header fields of an answer, and those that are the server's own."""
+        request, date = self._request, self._service.date
+        assert request is not None
+        headers = response.headers
+        if self._cors is not None:
+            headers = self._cors.headers_for(request, response)
+        if not request.has_id:
+            return headers, date
+        if isinstance(headers, Iterator):
+            headers = [*headers]  # it is looked through twice
+        return headers, with_request_id(date, headers, request)
 
     def _send(self, response: Response, content: Content) -> None:
         request = self._request
         assert request is not None
         keeps_alive = self._keeps_alive and not self._service.is_stopping
+        headers, date = self._headers_of(response)
         data, self._after = plain_answer(
             response.status,
-            self._headers_of(response),
+            headers,
             content,
             request.method,
-            self._service.date,
+            date,
             connection_after(request, keeps_alive),
         )
         if not self._is_lost:
             self._transport.write(data)
+            self.account.add_answer(response.status, len(data))
         self._finish()
 
     def _send_error(self, exc: BaseException) -> None:
         """Tell the client what an error says for it, and the log the rest."""
         if not isinstance(exc, HTTPError):
-            _log.error("%s: answered 500", self._request, exc_info=exc)
+            self._log_error(exc)
         if isinstance(exc, InvalidHeader):
             self._keeps_alive = False
         response = error_response(exc)
+        if response.status >= 500:
+            self.account.fail()
         try:
             self._send(response, response.content() or _NOTHING)
         except Exception as invalid:  # an HTTPError whose headers must not be sent
             self._keeps_alive = False
-            _log.error("%s: answered 500", self._request, exc_info=invalid)
+            self._log_error(invalid)
             response = error_response(invalid)
             self._send(response, response.content() or _NOTHING)
 
+    def _log_error(self, exc: BaseException) -> None:
+        assert self._request is not None
+        # Made now where none was sent: the client is told by what to ask for it.
+        about = {"request_id": self._request.id}
+        _log.error("%s: answered 500", self._request, exc_info=exc, extra=about)
+
     def _finish(self) -> None:
-        """The whole answer has been given to the transport."""
-        self._request = None
+        """The whole answer has been given to the transport, or the client has gone."""
+        request, self._request = self._request, None
+        assert request is not None
+        if self.stream is not None or self._service.observer is not None:
+            self.account.close(request, self.stream, self._loss if self._is_lost else None)
         if self._after is CLOSE and not self._is_lost:
             self._transport.close()
 
@@ -271,17 +309,19 @@ class Exchange:
             _HEARTBEAT if is_event_stream else b"",
             repr(request),
             response.on_close,
+            request.id if request.has_id else None,
         )
         if self._is_lost:
             stream.end(self._loss)
             return
         keeps_alive = self._keeps_alive and not service.is_stopping
         try:
+            headers, date = self._headers_of(response)
             head, self._after = stream_head(
                 response,
-                self._headers_of(response),
+                headers,
                 request,
-                service.date,
+                date,
                 connection_after(request, keeps_alive),
             )
         except Exception as exc:
@@ -290,13 +330,16 @@ class Exchange:
             return
         if request.method == "HEAD" or response.status in BODILESS:
             self._transport.write(head)
+            self.account.add_answer(response.status, len(head))
             stream.end("finished")
         elif not self._count_stream(request):
+            self.account.turn_away()
             stream.end("limit")
             self._give(turned_away(request))
         else:
             outlet.head = head
             outlet.is_chunked = request.http_version == "1.1"
+            self.account.begin_stream(request, response.status)
             if service.is_stopping and not service.lets_finish:
                 stream.end("shutdown")
             elif self._doubt is not None:
@@ -310,7 +353,8 @@ class Exchange:
     def _end(self, stream: Stream) -> None:
         """The stream is over and its source closed: end the response as the reason says."""
         if stream.error is not None and (self._is_lost or stream.is_committed):
-            _log.error("%s: the generator raised", stream.name, exc_info=stream.error)
+            about = {"request_id": stream.request_id}
+            _log.error("%s: the generator raised", stream.name, exc_info=stream.error, extra=about)
         if self._request is None:  # there was no room, or the head must not be sent: that is said
             return
         if stream.reason == "shutdown":
@@ -326,4 +370,4 @@ class Exchange:
             self._finish()
         else:
             reset(self._transport)  # an HTTP/1.0 client can tell only from an RST
-            self._request = None
+            self._finish()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from bunpy.http.request import Request
+from bunpy.http.request_id import REQUEST_ID
 
 __all__ = ["KnownHeads"]
 
 _HEADS: Final = 256
 _HEAD_SIZE: Final = 1024
-#: What must not stay in memory longer than its request.
-_SECRETS: Final = ("authorization", "cookie", "proxy-authorization")
+#: What must not stay in memory longer than its request, and what is never the same again.
+_NOT_KEPT: Final = ("authorization", "cookie", "proxy-authorization", REQUEST_ID)
 
 
 class KnownHeads(dict[bytes, Request]):
@@ -23,7 +24,7 @@ class KnownHeads(dict[bytes, Request]):
 
     def learn(self, head: bytes, request: Request) -> None:
         """Remember a head and the request that it was. When there are too many, all are forgotten."""
-        if len(head) <= _HEAD_SIZE and not any(name in request.headers for name in _SECRETS):
+        if len(head) <= _HEAD_SIZE and not any(name in request.headers for name in _NOT_KEPT):
             if len(self) >= _HEADS:
                 self.clear()
             self[head] = request.copy()

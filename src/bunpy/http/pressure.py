@@ -55,9 +55,14 @@ class Pressure:
         """It waits no more."""
         self._waiters.pop(waiter, None)
 
+    @property
+    def held(self) -> int:
+        """Bytes that all of them hold."""
+        return sum(waiter.buffered for waiter in self._waiters)
+
     def relieve(self) -> None:
         """If too much is held, cut off those that have waited longest until it is not."""
-        held = sum(waiter.buffered for waiter in self._waiters)
+        held = self.held
         if held <= self._most:
             return
         slowest = []

@@ -112,6 +112,7 @@ class HTTPProtocol(asyncio.Protocol):
             service, self._peer, self._transport, self._outlet, self._flow, self._on_answered
         )
         service.connections.add(self)
+        service.counters.connections_total += 1
         self._deadline = time.monotonic() + service.config.head_timeout
         service.on_accepted(fd)
 
@@ -291,6 +292,7 @@ class HTTPProtocol(asyncio.Protocol):
         content = response.content() or (b"", NO_FIELDS)
         method, date = self._reader.method, self._service.date
         data, _ = plain_answer(response.status, response.headers, content, method, date, connection)
+        self._exchange.account.refuse(self._peer, method, response.status, len(data))
         return data
 
     def _refuse(self, exc: RequestRefused) -> None:

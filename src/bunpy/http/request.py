@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import parse_qs, unquote
 
 from bunpy.errors import HTTPError, InvalidBody
+from bunpy.http.request_id import REQUEST_ID, request_id
 
 __all__ = ["Request"]
 
@@ -42,6 +43,7 @@ class Request:
     """
 
     __slots__ = (
+        "_id",
         "_path",
         "_queries",
         "body",
@@ -70,6 +72,7 @@ class Request:
         self.client = client
         self.http_version = http_version
         self.scheme = scheme
+        self._id: str | None = None
         self._path: str | None = None
         self._queries: dict[str, list[str]] | None = None
 
@@ -86,7 +89,20 @@ class Request:
         )
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}>"
+        about = f" id={self.id}" if self.has_id else ""
+        return f"<Request {self.method} {self.url}{about}>"
+
+    @property
+    def id(self) -> str:
+        """The X-Request-Id that came with it, or a new one. It is in the log, and in the answer's X-Request-Id."""
+        if self._id is None:
+            self._id = request_id(self.headers.get(REQUEST_ID))
+        return self._id
+
+    @property
+    def has_id(self) -> bool:
+        """Whether its id matters to somebody: the client sent one, or it has been asked for."""
+        return self._id is not None or REQUEST_ID in self.headers
 
     @property
     def path(self) -> str:

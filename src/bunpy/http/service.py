@@ -8,8 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bunpy._speedups import BytesBuffer, EventBuffer
+from bunpy.http.access_log import AccessLog
+from bunpy.http.counters import Counters
 from bunpy.http.known_heads import KnownHeads
 from bunpy.http.limits import Limits
+from bunpy.http.observer import Observer
+from bunpy.http.pages import Page, pages
 from bunpy.http.pressure import Pressure
 from bunpy.http.quota import Quota
 from bunpy.http.wire import date_line
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from bunpy.http.host import HostList
     from bunpy.http.protocol import HTTPProtocol
     from bunpy.http.request import Request
+    from bunpy.http.stats import Stats
     from bunpy.server.config import Config
 
 __all__ = ["Handler", "Service"]
@@ -32,21 +37,26 @@ class Service:
         "config",
         "connections",
         "context",
+        "counters",
         "date",
         "events",
         "excess",
         "handler",
         "hosts",
+        "is_retiring",
         "is_stopping",
         "known_heads",
         "lets_finish",
         "limits",
         "loop",
+        "observer",
         "on_accepted",
         "on_idle",
+        "pages",
         "pieces",
         "places",
         "pressure",
+        "stats",
         "streams",
         "task",
     )
@@ -58,6 +68,7 @@ class Service:
         loop: AbstractEventLoop,
         hosts: HostList,
         max_connections: int | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self.handler = handler
         self.config = config
@@ -81,6 +92,15 @@ class Service:
         self.excess = 0
         self.streams = Quota("streams", config.max_streams, config.max_streams_per_client)
         self.pressure = Pressure(config.max_buffered)
+        #: What this process counts, and what that comes to, over all processes that serve with it.
+        self.counters = Counters() if counters is None else counters
+        self.stats: Callable[[], Stats] = self._own_stats
+        sinks = [AccessLog()] if config.access_log else []
+        is_observed = sinks or config.on_request or config.on_stream_start or config.on_stream_end
+        #: Who is told of requests; None if nobody is, which saves the time that telling takes.
+        self.observer = Observer(config, sinks) if is_observed or config.metrics else None
+        #: What is answered without the handler, by path.
+        self.pages: dict[str, Page] = pages(config)
         #: Called with the descriptor of each new connection.
         self.on_accepted: Callable[[int], None] = lambda number: None
         #: Called when the last connection has gone, once the server is stopping.
@@ -88,6 +108,8 @@ class Service:
         #: The server's own task; None where there is none.
         self.task: Task[Any] | None = None
         self.is_stopping = False
+        #: Whether it does so because another process serves in its place.
+        self.is_retiring = False
         #: Whether streams go on while the server stops.
         self.lets_finish = False
         # One of each for all streams: whatever is in them is sent before anything else gets a turn.
@@ -96,11 +118,24 @@ class Service:
         #: The Date field, made once a second.
         self.date = date_line()
 
+    def _own_stats(self) -> Stats:
+        self.look_around(self.counters.loop_lag)
+        return Counters.stats([self.counters.cells])
+
     @property
     def is_cancelled(self) -> bool:
         """Whether somebody has cancelled the server's task (known from CPython 3.11 on)."""
         cancelling = getattr(self.task, "cancelling", None)
         return cancelling is not None and cancelling() > 0
+
+    def look_around(self, lag: float) -> None:
+        """Let the counters know how it is now, and publish them; the loop is ``lag`` seconds late."""
+        counters = self.counters
+        counters.connections = len(self.connections)
+        counters.streams = self.streams.count
+        counters.buffered = self.pressure.held
+        counters.observe_lag(lag)
+        counters.publish()
 
     def enter(self, host: str | None) -> bool:
         """Count a connection of the client with that address; whether there is room for it."""

@@ -122,8 +122,8 @@ def head(
 ) -> tuple[bytes, bytes]:
     """A response head (RFC 9112 section 2.1), and what becomes of the connection after it.
 
-    ``headers`` replace ``defaults``; ``framing`` is the line that says how the body is framed. ``InvalidResponse``
-    for a status or header that must not be sent.
+    ``headers`` replace ``defaults`` and Date; ``framing`` is the line that says how the body is framed, ``date`` the
+    Date field and what else is the server's own. ``InvalidResponse`` for a status or header that must not be sent.
     """
     if not headers:
         start = _usual_start(status, defaults)
@@ -137,8 +137,7 @@ def head(
         elif name == "connection" and b"close" in line.lower():
             connection = CLOSE
     lines += [line for name, line in defaults.pairs if name not in given]
-    if "date" not in given:
-        lines.append(date)
+    lines.append(date if "date" not in given else date.partition(b"\r\n")[2])
     lines += (framing, connection, b"\r\n")
     return b"".join(lines), connection
 

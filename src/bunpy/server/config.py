@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final
+from importlib.util import find_spec
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from bunpy.errors import ConfigError
 from bunpy.http.cors import Cors
@@ -14,8 +16,15 @@ from bunpy.http.forwarded import TrustedProxies
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Config"]
+    from bunpy.http.ending import Ending
+    from bunpy.http.request import Request
 
+__all__ = ["Config", "StreamsEnd"]
+
+#: What may become of streams when a server stops.
+StreamsEnd = Literal["spread", "finish", "close"]
+
+_ENDS: Final = get_args(StreamsEnd)
 _KiB: Final = 1024
 _MiB: Final = 1024 * 1024
 
@@ -53,6 +62,26 @@ def _seconds(default: float | None, *, may_be_zero: bool = False) -> Any:
 
 def _flag(default: bool) -> Any:
     return _option(default, (lambda value: isinstance(value, bool), "it is True or False"))
+
+
+def _path() -> Any:
+    """The path of a URL, None for none."""
+    return _option(
+        None,
+        (
+            lambda value: isinstance(value, str) and value.startswith("/") and value.isprintable(),
+            "it is a path that begins with a slash",
+        ),
+        is_optional=True,
+    )
+
+
+def _function() -> Any:
+    check: _Check = (
+        lambda value: callable(value) and not iscoroutinefunction(value),
+        "it is a plain function, not an async one",
+    )
+    return _option(None, check, is_optional=True)
 
 
 def _is_int(value: object) -> bool:
@@ -155,8 +184,35 @@ class Config:
         ),
         is_optional=True,
     )
+    #: What becomes of streams when a signal stops the server: as ``streams`` of ``Server.stop``.
+    drain: StreamsEnd = _option(
+        "spread", (lambda value: value in _ENDS, "it is 'spread', 'finish' or 'close'")
+    )
     #: Whether the line that tells the URL at the start is left out.
     quiet: bool = _flag(False)
+
+    # Several processes
+
+    #: Processes that serve; 0: as many as there are cores that this one may use.
+    workers: int = _count(1, 0)
+    #: Requests, and seconds, after which a worker is replaced by a new one; each draws a limit up to a tenth less.
+    max_requests: int | None = _count(None)
+    max_lifetime: float | None = _seconds(None)
+
+    # What is seen of it
+
+    #: Whether each request and stream has a line in the log when it ends, and whether such lines are JSON.
+    access_log: bool = _flag(False)
+    log_json: bool = _flag(False)
+    #: The path at which Prometheus finds the metrics.
+    metrics: str | None = _path()
+    #: Whether /healthz and /readyz are answered: 200, and 503 from the latter while the server stops.
+    health: bool = _flag(False)
+    #: Called with each request before its handler; with the request of each stream that begins; and with the
+    #: ``Ending`` of each stream that has ended.
+    on_request: Callable[[Request], None] | None = _function()
+    on_stream_start: Callable[[Request], None] | None = _function()
+    on_stream_end: Callable[[Ending], None] | None = _function()
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -176,6 +232,10 @@ class Config:
             raise ConfigError(
                 "proxy_protocol needs trusted_proxies: the addresses of the proxies that send it"
             )
+        if self.metrics is not None and find_spec("prometheus_client") is None:
+            raise ConfigError("metrics needs prometheus_client: pip install 'bunpy[metrics]'")
+        if self.metrics in ("/healthz", "/readyz") and self.health:
+            raise ConfigError(f"metrics is {self.metrics!r}, which health answers: another path")
         if self.unix_mode > 0o777:
             raise ConfigError(f"unix_mode is {self.unix_mode:#o}: it is 0o777 at most")
 

@@ -17,18 +17,20 @@ __all__ = ["Ticker"]
 
 #: Connections that look at the time in one turn of the loop.
 _AT_ONCE: Final = 500
+_NEVER: Final = float("inf")
 
 
 class Ticker:
     """Ticks every ``config.tick`` seconds from ``start`` to ``stop``; ``then`` is called at each tick."""
 
-    __slots__ = ("_handle", "_second", "_service", "_then")
+    __slots__ = ("_due", "_handle", "_second", "_service", "_then")
 
     def __init__(self, service: Service, then: Callable[[], None] = lambda: None) -> None:
         self._service = service
         self._then = then
         self._handle: TimerHandle | None = None
         self._second = 0
+        self._due = _NEVER  # in seconds of time.monotonic: what is later is the loop's lag
 
     def start(self) -> None:
         """Begin to tick, on the service's loop."""
@@ -42,12 +44,16 @@ class Ticker:
 
     def _tick(self) -> None:
         service = self._service
+        now = time.monotonic()
+        lag = max(0.0, now - self._due)
+        self._due = now + service.config.tick
         self._handle = service.loop.call_later(service.config.tick, self._tick)
         second = int(time.time())
         if second != self._second:
             self._second = second
             service.date = date_line()
         service.pressure.relieve()
+        service.look_around(lag)
         self._then()
         self._look(list(service.connections), 0)
 

@@ -37,13 +37,14 @@ class Stream:
 
     ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` (the
     deferred commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time
-    and means nothing to the client, b"" if there is no such thing; ``name`` says in the log which request this is;
-    ``on_close`` is told the end's reason.
+    and means nothing to the client, b"" if there is no such thing; ``name`` and ``request_id`` say in
+    the log which request this is; ``on_close`` is told the end's reason.
     """
 
     __slots__ = (
-        "_buffer", "_end_time", "_flow", "_heartbeat", "_on_close", "_outlet", "_pump", "_service", "_source", "_task",
-        "_timer", "_what", "error", "name", "reason",
+        "_buffer", "_bytes_before", "_counted_bytes", "_counted_events", "_end_time", "_flow", "_heartbeat",
+        "_on_close", "_outlet", "_pump", "_service", "_source", "_task", "_timer", "_what", "error", "name", "reason",
+        "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +57,7 @@ class Stream:
         heartbeat: bytes,
         name: str,
         on_close: Callable[[EndReason], Any] | None = None,
+        request_id: str | None = None,
     ) -> None:
         self._source = source
         self._buffer = buffer
@@ -68,12 +70,16 @@ class Stream:
             _NEVER if lifetime is None else time.monotonic() + lifetime * random.uniform(0.9, 1)
         )
         self._heartbeat = heartbeat
+        self._bytes_before = outlet.bytes_sent
+        self._counted_bytes = 0
+        self._counted_events = 0
         self._on_close = on_close
         self._pump = Pump(source, buffer, outlet)
         self._task: Task[Any] | None = None
         self._timer: TimerHandle | None = None
         self._what = "the generator"  # that is given up when its time is over
         self.name = name
+        self.request_id = request_id
         #: Why it ended, or is ending; None while it runs.
         self.reason: EndReason | None = None
         #: What the source raised, if that ended it.
@@ -90,8 +96,34 @@ class Stream:
         is_ended = self.reason == "shutdown" or self.reason == "lifetime"
         return self.reason == "finished" or (is_ended and bool(self._heartbeat))
 
+    @property
+    def events(self) -> int:
+        """How many events, or pieces, have been sent."""
+        return self._pump.events
+
+    @property
+    def first_sent(self) -> float | None:
+        """When the first of them was, in seconds of ``time.monotonic``."""
+        return self._pump.first_sent or None
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes have been handed over, the head and framing included."""
+        return self._outlet.bytes_sent - self._bytes_before
+
+    def count(self) -> None:
+        """Let the service's counters know what has been sent since the last time."""
+        size = self._outlet.bytes_sent - self._bytes_before
+        if size != self._counted_bytes:
+            counters, events = self._service.counters, self._pump.events
+            counters.events += events - self._counted_events
+            counters.bytes_sent += size - self._counted_bytes
+            self._counted_events = events
+            self._counted_bytes = size
+
     def tick(self, now: float) -> None:
         """Look at the time, ``now`` in seconds of ``time.monotonic``: has it come for the end, or for a heartbeat?"""
+        self.count()
         if now >= self._end_time:
             self.end("lifetime")
         elif (
@@ -127,7 +159,7 @@ class Stream:
                     self.reason = "error"
                     self.error = exc
                 elif not isinstance(exc, asyncio.CancelledError):
-                    _log.error("%s: the generator failed to end", self.name, exc_info=exc)
+                    self._log_error("the generator failed to end", exc)
         if self.is_complete and self.reason != "finished":
             self._say_goodbye()
         self._pump.close()
@@ -206,16 +238,17 @@ class Stream:
             # A cancellation is that of _give_up, which has said so, or the loop's, which ends; or on_close's own.
             is_own = self._timer is not None and self._what == _ON_CLOSE
             if is_own or not isinstance(exc, asyncio.CancelledError):
-                _log.error("%s: %s", self.name, failure, exc_info=exc)
+                self._log_error(failure, exc)
+
+    def _log_error(self, what: str, exc: BaseException | None = None) -> None:
+        about = {"request_id": self.request_id}
+        _log.error("%s: %s", self.name, what, exc_info=exc, extra=about)
 
     def _give_up(self) -> None:
         self._timer = None
         if self._task is not None:
-            _log.error(
-                "%s: %s still runs %g s after its stream has ended: it swallows its cancellation,"
-                " or its finally takes too long",
-                self.name,
-                self._what,
-                self._service.config.close_timeout,
+            self._log_error(
+                f"{self._what} still runs {self._service.config.close_timeout:g} s after its stream has ended:"
+                " it swallows its cancellation, or its finally takes too long"
             )
             self._task.cancel()
