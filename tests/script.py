@@ -28,7 +28,7 @@ BLOCKS: Final = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 2)
 #: Seconds until a wait has failed: far more than anything takes, for machines with much else to do.
 TIMEOUT: Final = 15.0
 
-_START = re.compile(r"bunpy: serving on (https?://\S+) \((?:cython|python)\)\n")
+_START = re.compile(r"bunpy: serving on (https?://\S+) \((?:cython|python)(?:, \d+ workers)?\)\n")
 
 #: What scripts begin with. ``/`` says hello; ``/events`` gives one event and then waits for ever, with a ``finally``;
 #: ``/stubborn`` does not let itself be cancelled; ``/go`` opens the gate that a script may wait at; ``/ended`` answers

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from watching import connections, until
+from watching import connections, local, until
 
 from bunpy.http import protocol
 from bunpy.http.protocol import HTTPProtocol
@@ -73,10 +73,10 @@ def loop_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def left_behind(server: Server) -> tuple[int, int, int, int]:
     """How many connections, tasks, descriptors and threads there are."""
-    assert server._loop is not None
+    assert local(server)._loop is not None
     return (
         len(connections(server)),
-        len(asyncio.all_tasks(server._loop)),
+        len(asyncio.all_tasks(local(server)._loop)),
         len(os.listdir("/dev/fd")),
         threading.active_count(),
     )

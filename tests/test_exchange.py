@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeTransport
-from watching import Log, until
+from watching import Log, local, until
 
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
@@ -328,7 +328,7 @@ def test_anything_else_is_500_and_the_log_says_what_it_was(
         assert (answer.status, answer.body, answer.closes) == (500, ERROR, closes)
         record = log.take()
     assert hint in str(error_of(record))
-    assert "<Request GET /wrong>" in record.getMessage()
+    assert "<Request GET /wrong id=" in record.getMessage()
 
 
 INJECTIONS: dict[str, Any] = {
@@ -803,7 +803,7 @@ def test_a_handler_and_its_generator_run_on_the_servers_loop_and_the_generator_i
         assert len(tasks) == 4
         assert len(set(map(id, tasks))) == 1
         assert tasks[0] is not None
-        assert tasks[0].get_loop() is server._loop
+        assert tasks[0].get_loop() is local(server)._loop
 
 
 def test_a_coroutine_of_another_loop_is_500(log: Log) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watching import SOON, connections, until
+from watching import SOON, connections, local, until
 
 from bunpy.http.hangup import untaken
 from bunpy.serve import HTTPError, Request, SSEResponse, serve
@@ -381,7 +381,7 @@ def test_the_file_goes_when_nobody_is_accepted_any_more(path: Path) -> None:
     with serving(life.handler, hostname=f"unix:{path}") as old, EventClient(old) as client:
         client.read()
         until(lambda: bool(connections(old)))
-        assert old._service is not None
+        assert local(old)._service is not None
         old.request_stop(grace=30.0, streams="finish")
         until(lambda: not path.exists())
         with serving(lambda req: "new", hostname=f"unix:{path}") as new:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watching import Log, connections, until
+from watching import Log, connections, service_of, until
 
-from bunpy.http.service import Service
 from bunpy.serve import Request, Server, SSEResponse
 from bunpy.testing import Connection, Exchange, exchange, parse_answers, serving
 
@@ -35,11 +34,6 @@ def who(req: Request) -> Any:
 async def one_and_on() -> AsyncIterator[str]:
     yield "first"
     await asyncio.sleep(60)
-
-
-def service_of(server: Server) -> Service:
-    assert server._service is not None
-    return server._service
 
 
 def get(*lines: str, target: str = "/", closes: bool = True) -> bytes:

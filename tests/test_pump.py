@@ -487,17 +487,17 @@ class TestTurn:
             async def source() -> Source:
                 while True:
                     busy(1e-3)
-                    stepped.append(1)
+                    made.append(1)
                     yield "a"
 
-            stepped: list[int] = []
+            made: list[int] = []
             rigs = [Rig(speedups, source()) for _ in range(60)]
             tasks = [asyncio.ensure_future(rig.run()) for rig in rigs]
             turns = []
             for _ in range(150):
                 await asyncio.sleep(0)
-                turns.append(len(stepped))
-                stepped.clear()
+                turns.append(len(made))
+                made.clear()
             counts = [rig.pump.events for rig in rigs]
             for task in tasks:
                 task.cancel()

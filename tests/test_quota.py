@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 from browser import Browser
-from watching import Log, connections, until
+from watching import Log, connections, service_of, until
 
 from bunpy.http import answer, quota
 from bunpy.http.quota import Quota
-from bunpy.http.service import Service
 from bunpy.serve import HTTPError, Request, Response, Server, SSEResponse
 from bunpy.testing import Connection, EventClient, exchange, parse_answers, request, serving
 
@@ -229,11 +228,6 @@ class Handler:
     def _plain_events(self) -> Iterator[str]:
         yield "first"
         yield "second"
-
-
-def service_of(server: Server) -> Service:
-    assert server._service is not None
-    return server._service
 
 
 def get(target: str, *lines: str, method: str = "GET", version: str = "1.1") -> bytes:

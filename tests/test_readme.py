@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import re
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +15,8 @@ from typing import Any
 import pytest
 from browser import Browser
 from conftest import ROOT
+from pages import blocks
+from proxies import running_nginx
 
 import bunpy.serve
 from bunpy.http.cors import Cors
@@ -27,20 +27,10 @@ from bunpy.testing import EventClient, serving
 
 Handler = Callable[[Request], Any]
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks() -> dict[tuple[str, str], str]:
-    """The blocks, by the heading they stand under and their language."""
-    found: dict[tuple[str, str], str] = {}
-    for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]:
-        heading = part.partition("\n")[0]
-        for language, source in BLOCK.findall(part):
-            assert (heading, language) not in found, f"two {language} blocks under {heading}"
-            found[heading, language] = source
-    return found
-
+BLOCKS = blocks(TEXT)
 
 TESTED = {
     ("A first program", "python"),
@@ -49,12 +39,13 @@ TESTED = {
     ("Resume", "python"),
     ("Files", "python"),
     ("Testing a handler", "python"),
+    ("What is seen of it", "python"),  # in test_observe
     ("Behind nginx", "nginx"),
 }
 
 
 def test_every_block_has_a_test() -> None:
-    assert set(blocks()) == TESTED
+    assert set(BLOCKS) == TESTED
 
 
 @contextmanager
@@ -74,7 +65,7 @@ def running(
 
     monkeypatch.setattr(bunpy.serve, "serve", on_free_port)
     try:
-        exec(compile(blocks()[heading, "python"], f"README: {heading}", "exec"), {})
+        exec(compile(BLOCKS[heading, "python"], f"README: {heading}", "exec"), {})
         yield servers[0]
     finally:
         for server in servers:
@@ -103,7 +94,7 @@ def test_first_program_in_a_browser(
     ):
         page = browser.open(server.url)
         page.evaluate("var logged = []; console.log = (text) => logged.push(text);")
-        page.evaluate(blocks()["A first program", "js"])
+        page.evaluate(BLOCKS["A first program", "js"])
         page.wait_for("logged[0] === '0' && logged[1] === '1'", timeout=10)
 
 
@@ -145,7 +136,7 @@ def test_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_testing_a_handler() -> None:
     namespace: dict[str, Any] = {}
-    exec(compile(blocks()["Testing a handler", "python"], "README: Testing", "exec"), namespace)
+    exec(compile(BLOCKS["Testing a handler", "python"], "README: Testing", "exec"), namespace)
     namespace["test_counts_to_three"]()
 
 
@@ -158,39 +149,26 @@ def test_behind_nginx(tmp_path: Path, program: Callable[[str], str]) -> None:
         yield "second"
 
     with serving(lambda req: bunpy.serve.SSEResponse(events())) as server:
-        location = blocks()["Behind nginx", "nginx"].replace(
+        location = BLOCKS["Behind nginx", "nginx"].replace(
             "127.0.0.1:3000", f"127.0.0.1:{server.port}"
         )
-        address = f"unix:{tmp_path}/nginx.sock"
-        config = tmp_path / "nginx.conf"
-        folders = "".join(
-            f"{kind}_temp_path {tmp_path}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        path = f"{tmp_path}/nginx.sock"
+        config = (
+            "worker_processes 1; events {}\n"
+            "http { access_log off; gzip on; gzip_types *;\n"
+            f"server {{ listen unix:{path};\n{location}\n}} }}\n"
         )
-        config.write_text(
-            f"daemon off; worker_processes 1; pid {tmp_path}/pid; events {{}}\n"
-            f"http {{ access_log off; gzip on; gzip_types *; {folders}\n"
-            f"server {{ listen {address};\n{location}\n}} }}\n"
-        )
-        # nginx takes over a socket that listens already, so there is nothing to wait for.
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(address.removeprefix("unix:"))
-            listener.listen()
-            nginx = subprocess.Popen(
-                [program("nginx"), "-c", str(config), "-p", str(tmp_path), "-e", "stderr"],
-                stderr=subprocess.DEVNULL,
-                pass_fds=[listener.fileno()],
-                env={**os.environ, "NGINX": f"{listener.fileno()};"},
-            )
-        try:
-            with EventClient(address) as client:
-                # The first event comes through while the second is not made yet: nothing buffers.
-                assert [event.data for event in client.read(1)] == ["first"]
-                go_on.set()
-                assert [event.data for event in client.read_all()] == ["second"]
-        finally:
-            nginx.terminate()
-            nginx.wait(timeout=10)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        with (
+            running_nginx(program("nginx"), tmp_path, config, listener),
+            EventClient(f"unix:{path}") as client,
+        ):
+            # The first event comes through while the second is not made yet: nothing buffers.
+            assert [event.data for event in client.read(1)] == ["first"]
+            go_on.set()
+            assert [event.data for event in client.read_all()] == ["second"]
 
 
 # The reference

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 from fakes import FakeTransport
-from watching import Log, connections, until
+from watching import Log, connections, local, service_of, until
 
 from bunpy._speedups import IMPLEMENTATION
 from bunpy.http import protocol as protocol_module
@@ -45,8 +45,8 @@ def head(target: str = "/", *lines: str, method: str = "GET", version: str = "1.
 
 def is_idle(server: Server) -> bool:
     """Whether nothing runs for a client: no connection, and no task but the server's own."""
-    assert server._loop is not None
-    return not connections(server) and len(asyncio.all_tasks(server._loop)) == 1
+    assert local(server)._loop is not None
+    return not connections(server) and len(asyncio.all_tasks(local(server)._loop)) == 1
 
 
 class Gate:
@@ -553,8 +553,7 @@ def test_a_stop_before_the_first_step(life: Life) -> None:
         assert entered.wait(SOON)
         stopping = threading.Thread(target=server.stop, args=(SOON,))
         stopping.start()
-        assert server._service is not None
-        until(lambda: server._service is not None and server._service.is_stopping)
+        until(lambda: service_of(server).is_stopping)
         gate.open()
         received = client.receive_to_end()
         stopping.join(SOON)
@@ -670,8 +669,7 @@ def ended(on_close: Any, *, by: str = "finished", close_timeout: float = 2 * BRI
         began = time.monotonic()
         until(lambda: is_idle(server))
         took = time.monotonic() - began
-        assert server._service is not None
-        assert server._service.streams.count == 0
+        assert service_of(server).streams.count == 0
         # And the server serves.
         assert request(server, "HEAD").status == 200
         until(lambda: is_idle(server))

@@ -23,6 +23,7 @@ from script import BLOCKS, TIMEOUT, Script, Scripts, Stopwatch
 from bunpy.serve import Request, Server, SSEResponse, serve
 from bunpy.server import residence
 from bunpy.server.residence import must_block, new_loop
+from bunpy.server.server import LocalServer
 from bunpy.testing import EventClient, request, serving
 
 #: Seconds in which a process that waits for nothing is gone, the end of the interpreter included.
@@ -668,7 +669,7 @@ def test_block(scripts: Scripts) -> None:
 def test_block_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     found: SimpleQueue[Server] = SimpleQueue()
 
-    def live_here(server: Server, *args: Any) -> None:
+    def live_here(server: LocalServer, *args: Any) -> None:
         found.put(server)
         residence_live_here(server, *args)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from watching import Gate, until
+from watching import Gate, local, service_of, until
 
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
@@ -43,11 +43,6 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 def head(target: str = "/", *lines: str) -> bytes:
     return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
-
-
-def service_of(server: Server) -> Service:
-    assert server._service is not None
-    return server._service
 
 
 # The service by itself
@@ -181,7 +176,7 @@ class Stopping:
         self._thread.join(SOON)
         assert not self._thread.is_alive()
         took = time.monotonic() - self._began
-        loop = self._server._loop
+        loop = local(self._server)._loop
         assert loop is not None
         until(loop.is_closed)
         until(lambda: f"bunpy-{self._server.port}" not in [t.name for t in threading.enumerate()])
@@ -489,7 +484,7 @@ def test_many_streams_end_one_after_the_other_although_some_clients_leave_meanwh
         clients = [EventClient(server) for _ in range(60)]
         for client in clients:
             client.read(1)
-        (service, loop) = (service_of(server), server._loop)
+        (service, loop) = (service_of(server), local(server)._loop)
         assert loop is not None
         ordered = list(service.connections)
         by_port = {client.socket.getsockname()[1]: client for client in clients}
@@ -567,7 +562,7 @@ def test_a_server_on_a_running_loop_serves_and_stops_there() -> None:
         watched = Watched()
         loop = asyncio.get_running_loop()
         with serving(lambda req: SSEResponse(watched.sleeping())) as server:
-            assert server._loop in (None, loop)
+            assert local(server)._loop in (None, loop)
             client = await asyncio.to_thread(EventClient, server)
             await asyncio.to_thread(client.read, 1)
         assert await asyncio.to_thread(client.read_all) == []

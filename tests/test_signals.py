@@ -21,7 +21,7 @@ from certificates import Pair
 from script import BLOCKS, TIMEOUT, Script, Scripts, Stopwatch
 
 from bunpy.server import signals
-from bunpy.server.server import Server
+from bunpy.server.handle import Server
 from bunpy.server.signals import Signals
 from bunpy.testing import EventClient, request
 from bunpy.testing.address import Address
@@ -644,6 +644,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.is_closed = False
         self.main_waits = 0
+        self.heeds_hangup = False
         self.calls: list[Callable[[], None]] = []
         self.stops: list[float | None] = []
 
@@ -652,6 +653,9 @@ class FakeServer:
 
     def request_stop(self, grace: float | None = None) -> None:
         self.stops.append(grace)
+
+    def kill(self) -> None:
+        """Ends with the process."""
 
     def tell(self) -> None:
         """What ``when_closed`` was given is called, which is after ``is_closed`` has become true."""

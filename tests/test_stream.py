@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from watching import Gate, Log, connections, until
+from watching import Gate, Log, connections, local, until
 
 from bunpy.serve import Event, HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
 from bunpy.server import residence
@@ -56,8 +56,8 @@ SHORT_CLOSE = 2 * BRIEF
 
 def is_idle(server: Server) -> bool:
     """Whether nothing runs for a client: no connection, and no task but the server's own."""
-    assert server._loop is not None
-    return not connections(server) and len(asyncio.all_tasks(server._loop)) == 1
+    assert local(server)._loop is not None
+    return not connections(server) and len(asyncio.all_tasks(local(server)._loop)) == 1
 
 
 def head(target: str = "/", *lines: str, version: str = "1.1", method: str = "GET") -> bytes:
@@ -1218,14 +1218,15 @@ def test_without_a_lifetime_a_stream_lasts() -> None:
     with serving(lambda req: SSEResponse(source())) as server, EventClient(server) as client:
         client.read(1)
         (connection,) = connections(server)
-        assert server._loop is not None
+        loop = local(server)._loop
+        assert loop is not None
         ticked: Future[None] = Future()
 
         def tick() -> None:
             connection.tick(time.monotonic() + 10 * 365 * 86400)
             ticked.set_result(None)
 
-        server._loop.call_soon_threadsafe(tick)
+        loop.call_soon_threadsafe(tick)
         ticked.result(SOON)
         gate.open()
         assert [event.data for event in client.read_all()] == ["last"]

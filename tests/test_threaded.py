@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from watching import Log, connections, until
+from watching import Log, connections, local, until
 
 from bunpy.serve import HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
 from bunpy.sse.threaded import ThreadedSource
@@ -55,10 +55,10 @@ def generator_threads() -> list[threading.Thread]:
 
 def is_idle(server: Server) -> bool:
     """Whether nothing runs for a client: no connection, no thread, and no task but the server's own."""
-    assert server._loop is not None
+    assert local(server)._loop is not None
     return (
         not connections(server)
-        and len(asyncio.all_tasks(server._loop)) == 1
+        and len(asyncio.all_tasks(local(server)._loop)) == 1
         and not generator_threads()
     )
 
@@ -519,7 +519,7 @@ def test_a_generator_that_blocks_for_too_long_is_given_up_and_logged_and_closed_
             assert case.is_blocked.wait(SOON)
             client.drop(reset=True)
         assert "still runs 0.1 s after its stream has ended" in log.take().getMessage()
-        assert server._loop is not None
+        assert local(server)._loop is not None
         until(lambda: not connections(server))
         case.go_on.set()
         until(lambda: is_idle(server))

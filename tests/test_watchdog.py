@@ -23,6 +23,7 @@ from watching import until
 
 from bunpy.serve import Request, Server, SSEResponse, serve
 from bunpy.server import residence, watchdog
+from bunpy.server.server import LocalServer
 from bunpy.server.watchdog import Watchdog, _Blame
 from bunpy.testing import EventClient, request, serving
 
@@ -250,7 +251,7 @@ def test_in_a_block(warnings: Warnings, loops: str) -> None:
     def main() -> None:
         serve(handler, port=0, quiet=True, block=True)
 
-    def announced(server: Server, announce: Callable[[], None]) -> None:
+    def announced(server: LocalServer, announce: Callable[[], None]) -> None:
         servers.append(server)
         live_here(server, announce)
 

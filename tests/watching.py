@@ -11,7 +11,9 @@ from concurrent.futures import Future
 import pytest
 
 from bunpy.http.protocol import HTTPProtocol
+from bunpy.http.service import Service
 from bunpy.serve import Server
+from bunpy.server.server import LocalServer
 
 SOON = 5.0  # seconds: what should come at once has surely come
 
@@ -70,6 +72,17 @@ class Log:
         return error
 
 
+def local(server: Server) -> LocalServer:
+    """A server that runs in this process, for a look inside."""
+    assert isinstance(server, LocalServer)
+    return server
+
+
+def service_of(server: Server) -> Service:
+    service = local(server)._service
+    assert service is not None
+    return service
+
+
 def connections(server: Server) -> list[HTTPProtocol]:
-    assert server._service is not None
-    return list(server._service.connections)
+    return list(service_of(server).connections)

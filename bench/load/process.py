@@ -28,7 +28,8 @@ class ServerProcess:
     """Serves ``scenario`` on the server's core from here to the end of the ``with``.
 
     ``variant`` is "cython" or "python", bunpy's implementations, or "floor"; ``module`` the program that serves, and
-    ``before`` the command that starts it, if one does. ``BenchError`` if it does not start, or starts as another.
+    ``before`` the command that starts it, if one does; ``workers`` processes answer, on all cores if they are several.
+    ``BenchError`` if it does not start, or starts as another.
     """
 
     def __init__(
@@ -37,11 +38,15 @@ class ServerProcess:
         variant: str,
         module: str = "bench.load.server",
         before: Sequence[str] = (),
+        workers: int = 1,
     ) -> None:
         what = "floor" if variant == "floor" else "bunpy"
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed with the process
         self._process = subprocess.Popen(
-            [*before, sys.executable, "-m", module, scenario, what, str(server_core())],
+            [
+                *(*before, sys.executable, "-m", module, scenario, what, str(server_core())),
+                *([str(workers)] if workers > 1 else []),
+            ],
             cwd=_ROOT,
             env={**os.environ, "BUNPY_PURE": "1" if variant == "python" else ""},
             stdin=subprocess.PIPE,
@@ -68,17 +73,24 @@ class ServerProcess:
         self._end()
 
     def cpu_time(self) -> float:
-        """Seconds of processor time that it has used, in the kernel and out of it; 0.0 where that cannot be read."""
+        """Seconds of processor time that it has used, in the kernel and out of it, with all processes that it has
+        started; 0.0 where that cannot be read.
+        """
         if not HAS_PROC:
             return 0.0
-        stat = Path(f"/proc/{self.pid}/stat").read_text()
-        fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        ticks = 0
+        for pid in _family(self.pid):
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def resident_size(self) -> int:
-        """Bytes of memory that it holds."""
-        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        """Bytes of memory that it holds, with all processes that it has started; what they share counts for each."""
+        pages = 0
+        for pid in _family(self.pid):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def descriptors(self) -> int:
         """How many descriptors it has open."""
@@ -124,3 +136,11 @@ class ServerProcess:
             self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+
+
+def _family(pid: int) -> list[int]:
+    """A process, and all that it has started, and those that they have."""
+    children: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        children += [int(word) for word in path.read_text().split()]
+    return [pid, *(member for child in children for member in _family(child))]

@@ -1,4 +1,6 @@
-"""The server's process: ``python -m bench.load.server SCENARIO bunpy|floor CORE``.
+"""The server's process: ``python -m bench.load.server SCENARIO bunpy|floor CORE [WORKERS]``.
+
+Several workers have all cores.
 
 It prints its port and its implementation, and ends when its standard input does: it cannot outlive who started it.
 """
@@ -20,12 +22,14 @@ from bunpy.server.sockets import raise_descriptor_limit
 
 def main() -> None:
     """Serve until standard input ends."""
-    scenario, what, core = sys.argv[1:]
-    pin(int(core))
+    scenario, what, core, *more = sys.argv[1:]
+    workers = int(more[0]) if more else 1
+    if workers == 1:
+        pin(int(core))
     if what == "floor":
         _serve_floor(scenario)
     else:
-        server = serve(HANDLERS[scenario], port=0, quiet=True)
+        server = serve(HANDLERS[scenario], port=0, quiet=True, workers=workers)
         print(server.port, IMPLEMENTATION, flush=True)
         _end_with_input()
 

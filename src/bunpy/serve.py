@@ -9,11 +9,16 @@ from typing import Any
 
 from bunpy._speedups import IMPLEMENTATION
 from bunpy.errors import BunpyError, HTTPError, InvalidBody, InvalidEvent, InvalidResponse
+from bunpy.http.ending import Ending
 from bunpy.http.request import Request
 from bunpy.http.response import Response
 from bunpy.http.service import Handler
+from bunpy.http.stats import Stats
 from bunpy.server.config import Config
+from bunpy.server.handle import Server
+from bunpy.server.importer import refuse_in_import
 from bunpy.server.log import ensure_handler
+from bunpy.server.notify import Notify
 from bunpy.server.residence import (
     fill_standard_streams,
     live_here,
@@ -21,13 +26,15 @@ from bunpy.server.residence import (
     live_in_thread,
     must_block,
 )
-from bunpy.server.server import Server
+from bunpy.server.server import LocalServer
 from bunpy.server.sockets import raise_descriptor_limit
 from bunpy.sse.event import Event
 from bunpy.sse.response import SSEResponse
+from bunpy.workers.fleet import Fleet, StartFailed, cores
 
 __all__ = [
     "BunpyError",
+    "Ending",
     "Event",
     "HTTPError",
     "InvalidBody",
@@ -37,6 +44,7 @@ __all__ = [
     "Response",
     "SSEResponse",
     "Server",
+    "Stats",
     "serve",
 ]
 
@@ -44,7 +52,7 @@ _log = logging.getLogger("bunpy")
 
 
 def serve(
-    handler: Handler,
+    handler: Handler | str,
     port: int = 3000,
     hostname: str = "127.0.0.1",
     *,
@@ -56,25 +64,28 @@ def serve(
     ``handler`` is a plain or async function of a ``Request``. It returns an ``SSEResponse``, a ``Response``, a str
     (text/plain), bytes (application/octet-stream), a dict with any of ``status``, ``headers`` and ``body``, or None
     (204, on which an EventSource does not reconnect). An ``HTTPError`` that it raises is answered as it says, any
-    other exception with 500.
+    other exception with 500. It may also be given by its name, as "app:handler": a module, and a function in it.
 
     ``port`` 0 takes a free one. ``hostname`` is an address of this machine, 127.0.0.1 for clients on it, 0.0.0.0 for
     all; or, with no use for ``port``, ``unix:/run/x.sock``, ``unix:@name``, ``fd:3`` or ``systemd``. With ``block``
     the server lives in the calling thread, and ``serve`` returns when it has stopped. Called on a running event loop,
-    it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``.
+    it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``; with ``workers`` other processes
+    serve, each with a copy of what this one has at the call, or with the handler that it imports by its name.
 
-    Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option that makes no sense, ``TypeError``
-    for a handler that is no function.
+    Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option that makes no sense or a name that
+    leads to no handler, ``TypeError`` for a handler that is no function, ``RuntimeError`` for workers that die again
+    and again at the start; with ``block`` that is said in the log, and the process exits with status 1.
     """
-    if not callable(handler):
+    if not callable(handler) and not isinstance(handler, str):
         raise TypeError(f"a handler is a function of a request, not {handler!r}")
     if not isinstance(port, int) or isinstance(port, bool):
         raise TypeError(f"a port is an int from 0 to 65535, not {port!r}")
+    refuse_in_import()
     config = Config.of(options)
-    ensure_handler()
+    ensure_handler(is_json=config.log_json)
     fill_standard_streams()
     raise_descriptor_limit()
-    server = Server(handler, hostname, port, config)
+    server = _server(handler, hostname, port, config, options)
     try:
         asyncio.get_running_loop()
         is_in_loop = True
@@ -84,14 +95,33 @@ def serve(
 
     def announce() -> None:
         if not config.quiet:
-            _log.info("serving on %s (%s)", server.url, IMPLEMENTATION)
+            _log.info("serving on %s (%s%s)", server.url, IMPLEMENTATION, _count(server))
 
     if is_in_loop:
         live_in_loop(server)
         announce()
     elif block or must_block(caller):
-        live_here(server, announce)
+        try:
+            live_here(server, announce)
+        except StartFailed as exc:
+            _log.error("%s", exc)
+            raise SystemExit(1) from None
     else:
         live_in_thread(server, caller)
         announce()
     return server
+
+
+def _server(
+    handler: Handler | str, hostname: str, port: int, config: Config, options: dict[str, Any]
+) -> LocalServer | Fleet:
+    """One that serves in this process, unless several are to, or the one is to be replaced now and then."""
+    workers = config.workers or cores()
+    notify = Notify.from_environment()
+    if config.workers != 1 or config.max_requests is not None or config.max_lifetime is not None:
+        return Fleet(handler, hostname, port, config, workers, notify, options)
+    return LocalServer(handler, hostname, port, config, notify=notify)
+
+
+def _count(server: Server) -> str:
+    return f", {server.workers} workers" if server.workers > 1 else ""

@@ -30,7 +30,7 @@ _HANG: Final = 120.0
 _STDERR: Final = 2  # the descriptor, whatever sys.stderr is
 #: Seconds of processor time that no input may take.
 _SLOW: Final = 5.0
-#: By how much resident memory may grow from a tenth of the inputs on; with fewer inputs nothing is settled.
+#: By how much memory may grow from a tenth of the inputs on; with fewer inputs nothing is settled.
 _GROWTH: Final = 0.05
 _SETTLED: Final = 200_000
 
@@ -59,10 +59,19 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def rss() -> int:
-    """Resident memory in bytes, without what is free and kept for later; 0 where there is no /proc."""
+def memory() -> int:
+    """Bytes in use: of the heap where a sanitiser counts them, otherwise resident; 0 where there is no /proc.
+
+    A sanitiser's allocator spreads what it has over ever more pages: a million events took 20 % more of them with all
+    bytes given back, and none without the sanitiser.
+    """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    library = ctypes.CDLL(None)
+    allocated = getattr(library, "__sanitizer_get_current_allocated_bytes", None)
+    if allocated is not None:
+        allocated.restype = ctypes.c_size_t
+        return int(allocated())
+    trim = getattr(library, "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)
     try:
@@ -94,7 +103,7 @@ class Campaign:
         self._done = 0
         self._began = time.monotonic()
         self._armed = 0.0
-        self._first_rss = 0
+        self._first_memory = 0
         self._first_descriptors = 0
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path = self._folder / f"{name}-{options.seed}.current"
@@ -143,11 +152,11 @@ class Campaign:
     def _progress(self) -> None:
         self._target.empty()
         seconds = time.monotonic() - self._began
-        if not self._first_rss and self._done * 10 >= self._count:
-            self._first_rss, self._first_descriptors = rss(), descriptors()
+        if not self._first_memory and self._done * 10 >= self._count:
+            self._first_memory, self._first_descriptors = memory(), descriptors()
         say(
             f"{self._name}: {self._done} of {self._count}, {self._done / seconds:.0f}/s,"
-            f" {self._corpus.outcomes} outcomes, {rss() / 2**20:.1f} MiB, {descriptors()} descriptors,"
+            f" {self._corpus.outcomes} outcomes, {memory() / 2**20:.1f} MiB, {descriptors()} descriptors,"
             f" {len(self._kinds)} findings"
         )
 
@@ -155,10 +164,10 @@ class Campaign:
         """Look at what is left, say what was; the exit status."""
         faulthandler.cancel_dump_traceback_later()
         self._target.close()
-        memory, files = rss(), descriptors()
+        used, files = memory(), descriptors()
         if self._count >= _SETTLED:
-            if memory > self._first_rss * (1 + _GROWTH):
-                self._keep("memory", f"memory grew from {self._first_rss} to {memory} bytes", b"")
+            if used > self._first_memory * (1 + _GROWTH):
+                self._keep("memory", f"memory grew from {self._first_memory} to {used} bytes", b"")
             if files > self._first_descriptors:
                 self._keep("descriptors", f"from {self._first_descriptors} to {files}", b"")
         os.close(self._file)
@@ -166,7 +175,7 @@ class Campaign:
         seconds = time.monotonic() - self._began
         say(
             f"{self._name}: {self._done} inputs in {seconds:.0f} s, {self._corpus.outcomes} outcomes; memory"
-            f" {self._first_rss / 2**20:.1f} MiB after a tenth, {memory / 2**20:.1f} MiB at the end;"
+            f" {self._first_memory / 2**20:.1f} MiB after a tenth, {used / 2**20:.1f} MiB at the end;"
             f" descriptors {self._first_descriptors} and {files}; findings:"
             f" {', '.join(sorted(self._kinds)) or 'none'}"
         )

@@ -125,7 +125,7 @@ cdef class Pump:
     cdef bint is_adding      # whether an exception is the item's, and not the source's
     cdef bint is_running     # whether a call of advance is under way, whose step must not be taken from it
     cdef bint is_waiting     # for its next turn
-    cdef Py_ssize_t left_out # how many turns of the loop it leaves to others before that
+    cdef Py_ssize_t left_out  # how many turns of the loop it leaves to others before that
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef readonly Py_ssize_t events

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import weakref
 from collections.abc import Callable
+from typing import Any, Final
 
 __all__ = ["Listeners"]
 
@@ -17,7 +20,7 @@ class Listeners:
 
     ``hostname`` is the name that they were bound by, if they were; ``on_close`` is called when they have been closed.
     Attributes, which stay as they are then: ``sockets``; ``port``, the TCP port of the first that has one, or 0;
-    ``addresses``, the IP addresses, none for Unix sockets.
+    ``addresses``, the IP addresses, none for Unix sockets; ``is_own``, whether this process bound them to a port.
     """
 
     def __init__(
@@ -31,6 +34,9 @@ class Listeners:
         places = [listener.getsockname() for listener in sockets if _has_port(listener)]
         self.port: int = places[0][1] if places else 0
         self.addresses: list[str] = [place[0] for place in places]
+        self.is_own = hostname is not None
+        self._places = {_place(listener) for listener in sockets}
+        _all.add(self)
         self._on_close = on_close
         first = sockets[0]
         self._unix_name = None if _has_port(first) else _unix_name(first)
@@ -51,6 +57,36 @@ class Listeners:
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()
+
+    def close_all_others(self) -> None:
+        """In a fork: close what it has inherited of its parent's other servers, their connections included.
+
+        As long as a process holds a copy of a connection, its client is not told that it has been closed.
+        """
+        places = set().union(*(listeners._places for listeners in _all))
+        own = {listener.fileno() for listener in self.sockets}
+        for name in os.listdir("/dev/fd"):
+            if int(name) not in own:
+                with contextlib.suppress(OSError):
+                    _close_if_at(int(name), places)
+
+
+#: All that there are in this process, those included that are closed: they may have connections that are not.
+_all: Final = weakref.WeakSet[Listeners]()
+
+
+def _place(sock: socket.socket) -> tuple[Any, ...]:
+    """What a listener's connections have in common with it."""
+    name = sock.getsockname()
+    return (sock.family, name[1] if _has_port(sock) else name)
+
+
+def _close_if_at(fd: int, places: set[tuple[Any, ...]]) -> None:
+    sock = socket.socket(fileno=fd)  # OSError for what is none
+    if _place(sock) in places and sock.type == socket.SOCK_STREAM:
+        sock.close()
+    else:
+        sock.detach()
 
 
 def _has_port(listener: socket.socket) -> bool:

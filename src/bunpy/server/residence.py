@@ -20,10 +20,20 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final
 
-from bunpy.server.server import Server
+from bunpy.server.handle import Server
+from bunpy.server.loops import close_loop, new_loop
+from bunpy.server.server import LocalServer
 from bunpy.server.signals import Signals
+from bunpy.workers.fleet import Fleet
 
-__all__ = ["fill_standard_streams", "live_here", "live_in_loop", "live_in_thread", "must_block"]
+__all__ = [
+    "fill_standard_streams",
+    "live_here",
+    "live_in_loop",
+    "live_in_thread",
+    "must_block",
+    "new_loop",
+]
 
 _Hook = Callable[[Callable[[], None]], None]
 
@@ -31,15 +41,6 @@ _register_at_exit: Final[_Hook | None] = getattr(threading, "_register_atexit", 
 
 #: Programs that end when they have run what they were given, whatever that left running.
 _RUNNERS: Final = frozenset({"pytest", "py.test", "unittest"})
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop's, or of asyncio's where uvloop is not to be had (Windows, PyPy)."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def fill_standard_streams() -> None:
@@ -68,9 +69,15 @@ def must_block(caller: FrameType | None) -> bool:
     )
 
 
-def live_in_loop(server: Server) -> None:
-    """Serve on the running loop."""
+def live_in_loop(server: LocalServer | Fleet) -> None:
+    """Serve on the running loop, or in other processes beside it."""
     server.claim_thread()
+    if isinstance(server, Fleet):
+        server.start()
+        _guests.add(server)
+        server.when_closed(lambda: _guests.discard(server))
+        _watch(server)
+        return
     _watch(server)
     opened: ThreadFuture[None] = ThreadFuture()
     task = asyncio.get_running_loop().create_task(server.run(opened))
@@ -78,16 +85,29 @@ def live_in_loop(server: Server) -> None:
     task.add_done_callback(_residents.discard)
 
 
-def live_here(server: Server, announce: Callable[[], None]) -> None:
-    """Serve on a new loop in this thread until the server has stopped; ``announce`` is called before."""
+def live_here(server: LocalServer | Fleet, announce: Callable[[], None]) -> None:
+    """Serve on a new loop in this thread, or supervise in it, until the server has stopped.
+
+    ``announce`` is called when clients can connect.
+    """
+    server.claim_thread()
     _watch(server)
     server.main_waits += 1
+    if isinstance(server, Fleet):
+        server.run_here(announce)
+        return
     announce()
     _run(server, ThreadFuture())
 
 
-def live_in_thread(server: Server, caller: FrameType | None) -> None:
-    """Serve on a new loop in a new thread; return once clients can connect."""
+def live_in_thread(server: LocalServer | Fleet, caller: FrameType | None) -> None:
+    """Serve on a new loop in a new thread, or in other processes; return once clients can connect."""
+    if isinstance(server, Fleet):
+        server.start()
+        _callers[server] = _frames_of_script(caller)
+        server.when_closed(lambda: _forget_caller(server))
+        _watch(server)
+        return
     opened: ThreadFuture[None] = ThreadFuture()
     thread = threading.Thread(
         target=_run, args=(server, opened), name=f"bunpy-{server.port}", daemon=True
@@ -113,12 +133,15 @@ _Frames = list[tuple[FrameType, int | None]]
 
 _callers: dict[Server, _Frames] = {}
 _residents: set[asyncio.Task[None]] = set()
+#: Fleets that were started on a running loop, which do not end with it.
+_guests: set[Fleet] = set()
 _signals: Final = Signals()
 
 
 def _forget() -> None:
     """A fork has the threads of its parent's servers no more."""
     _callers.clear()
+    _guests.clear()
     _signals.forget()
 
 
@@ -126,7 +149,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _run(server: Server, opened: ThreadFuture[None]) -> None:
+def _forget_caller(server: Server) -> None:
+    _callers.pop(server, None)
+
+
+def _run(server: LocalServer, opened: ThreadFuture[None]) -> None:
     try:
         loop = new_loop()
     except BaseException as exc:
@@ -141,20 +168,7 @@ def _run(server: Server, opened: ThreadFuture[None]) -> None:
             raise
     finally:
         _callers.pop(server, None)
-        _close(loop)
-
-
-def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Close a loop that nobody serves on any more; tasks that will not end are left behind, and have been named."""
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-    if tasks:
-        _, tasks = loop.run_until_complete(asyncio.wait(tasks, timeout=0.1))
-    if not tasks:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+        close_loop(loop)
 
 
 # The end of the interpreter
@@ -171,6 +185,8 @@ def _wait_at_exit() -> None:
             except BaseException:  # the program has a signal handler of its own, and that raised
                 server.stop()
             _callers.pop(server, None)
+    for guest in list(_guests):
+        guest.stop()
 
 
 def _is_unattended() -> bool:

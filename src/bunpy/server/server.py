@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
-import threading
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
-from types import TracebackType
-from typing import Final, Literal, get_args
+from typing import Final
 
 from bunpy.errors import ConfigError
+from bunpy.http.counters import Counters
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Handler, Service
+from bunpy.http.stats import Stats
 from bunpy.server.acceptor import EXCESS, RESERVE, Acceptor, descriptors
 from bunpy.server.collector import Collector
-from bunpy.server.config import Config
+from bunpy.server.config import Config, StreamsEnd
+from bunpy.server.handle import Server
+from bunpy.server.importer import load
+from bunpy.server.listeners import Listeners
+from bunpy.server.notify import Notify
 from bunpy.server.orphans import Orphans
 from bunpy.server.sockets import bind
 from bunpy.server.ticker import Ticker
 from bunpy.server.tls import TLS
 from bunpy.server.watchdog import Watchdog
-from bunpy.sse.threaded import GeneratorThread
+from bunpy.workers.board import Board
 
-__all__ = ["Server", "StreamsEnd"]
+__all__ = ["LocalServer", "tls_of"]
 
 _log = logging.getLogger("bunpy")
-
-#: What becomes of the streams of a server that stops: they are ended a few at a time, may come to their own end
-#: within the grace, or are ended at once.
-StreamsEnd = Literal["spread", "finish", "close"]
 
 #: Seconds over which the ends of very many streams are spread when a server stops, and the steps in which they are.
 SPREAD_TIME: Final = 2.0
@@ -41,97 +40,89 @@ _SPREAD_STEP: Final = 0.01
 _SPREAD_MIN: Final = 20
 #: Seconds for generators to see that they are cancelled, once a server's grace is over.
 _LAST_TIME: Final = 0.2
-#: Seconds after which a main thread that waits for a server looks whether there has been a signal.
-_LOOK_TIME: Final = 0.25
+#: Seconds in which whoever has a connection to a retiring server may use it once more, and learn that it was the last
+#: time; and for a connection that was just accepted to become one.
+PATIENCE: Final = 1.0
+_MOMENT: Final = 0.1
 
 
-class Server:
-    """A running server, as ``serve`` gives it. All of its methods may be called from any thread."""
+class LocalServer(Server):
+    """A server on a loop of this process.
 
-    def __init__(self, handler: Handler, hostname: str, port: int, config: Config) -> None:
-        self._handler = handler
-        self._config = config
-        self._tls = TLS.of(config.tls)
-        if self._tls is not None and config.proxy_protocol:
-            raise ConfigError(
-                "proxy_protocol comes before TLS, which bunpy does not read: let the proxy end TLS, or leave one out"
-            )
-        self._listeners = bind(hostname, port, config.backlog, config.unix_mode)
-        self._hosts = HostList(config.allowed_hosts, self._listeners.addresses)
-        #: The name or address that was asked for, or ``unix:``, ``fd:`` or ``systemd`` and what came after it.
-        self.hostname = hostname
-        #: The port that it listens on, also where 0 was asked for; 0 for a Unix socket.
-        self.port: int = self._listeners.port
+    It binds, or takes ``listeners`` that are bound; what it counts goes into ``row`` of ``board``, if there is one.
+    ``on_tick`` is called at each tick of its timer, and ``notify`` hears of its life.
+    """
+
+    def __init__(
+        self,
+        handler: Handler | str,
+        hostname: str,
+        port: int,
+        config: Config,
+        *,
+        listeners: Listeners | None = None,
+        board: Board | None = None,
+        row: int = 0,
+        on_tick: Callable[[], None] = lambda: None,
+        notify: Notify | None = None,
+    ) -> None:
+        self._handler = _function(handler)
+        self._tls = tls_of(config)
+        if listeners is None:
+            listeners = bind(hostname, port, config.backlog, config.unix_mode)
+        super().__init__(hostname, listeners, config)
+        self._hosts = HostList(config.allowed_hosts, listeners.addresses)
+        self._board = board
+        self._counters = Counters(None if board is None else board.row(row))
+        self._on_tick = on_tick
+        self._notify = notify or Notify(None)
         self._loop: AbstractEventLoop | None = None
         self._service: Service | None = None
         self._stop_asked: Future[StreamsEnd] | None = None
         self._hurry: Future[None] | None = None
+        self._is_retiring = False
         # The grace, and what becomes of streams, if asked to stop before there was a loop.
         self._early_stop: tuple[float, StreamsEnd] | None = None
-        self._thread: int | None = None
-        self._closed: ThreadFuture[None] = ThreadFuture()
-        #: How many calls of the main thread's wait for the end; ``Signals`` asks.
-        self.main_waits = 0
 
-    def __repr__(self) -> str:
-        state = "stopped" if self.is_closed else "running"
-        return f"<Server {self.url} {state}>"
+    def stats(self) -> Stats:
+        self._counters.publish()
+        return (
+            Counters.stats([self._counters.cells]) if self._board is None else self._board.stats()
+        )
 
-    @property
-    def url(self) -> str:
-        """Where to find it: ``http://127.0.0.1:3000``, or ``unix:/run/x.sock``."""
-        return self._listeners.url("http" if self._tls is None else "https")
-
-    @property
-    def has_tls(self) -> bool:
-        """Whether clients connect by TLS."""
-        return self._tls is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it has stopped."""
-        return self._closed.done()
-
-    def reload(self, handler: Handler) -> None:
-        """Answer new requests with ``handler``; what is being answered, streams included, goes on as it is."""
-        if not callable(handler):
-            raise TypeError(f"a handler is a function of a request, not {handler!r}")
-        self._handler = handler
+    def reload(self, handler: Handler | str) -> None:
+        self._handler = _function(handler)
         if self._service is not None:
-            self._service.handler = handler
+            self._service.handler = self._handler
 
     def reload_tls(self) -> None:
-        """Read the certificate and its key again, for connections from now on; the others stay as they are.
-
-        Raises ``ConfigError`` if they cannot be used, or if there are none; what was in effect stays so then. SIGHUP
-        does this too.
-        """
         if self._tls is None:
             raise ConfigError(
                 "reload_tls reads certificates again, and this server has none (tls=)"
             )
         self._tls.reload()
 
-    def stop(self, grace: float | None = None, streams: StreamsEnd = "spread") -> None:
-        """Drain and stop: stop accepting, answer what is being answered, end the streams, cut off what is left.
+    @property
+    def heeds_hangup(self) -> bool:
+        return self._tls is not None
 
-        ``grace`` is how many seconds that may take in all, ``Config.grace`` by default; 0 cuts off now.
-        ``streams`` is how streams end: "spread", a few at a time, over up to 2 s if they are many, each with a random
-        ``retry`` so that their clients do not all come back at once; "close", all at once, with the same; "finish", by
-        themselves, and with what is left of them at the end of the grace. Returns when the server has stopped; called
-        on its own loop, at once (``await server.wait_closed()`` there). Repeated calls are harmless; a shorter grace
-        takes effect. ``ValueError`` for any other ``streams``.
-        """
+    def hang_up(self) -> None:
+        """Read the certificates again; what cannot be used leaves the old ones in effect."""
+        self._notify.reloading()
+        try:
+            self.reload_tls()
+        except ConfigError as exc:
+            _log.error("SIGHUP: %s", exc)
+        else:
+            _log.info("SIGHUP: the certificate of %s is read again", self.url)
+        self._notify.ready()
+
+    def retire(self, grace: float, streams: StreamsEnd) -> None:
+        """Begin to stop while another accepts from the same sockets: let no request fail for that."""
+        self._is_retiring = True
         self.request_stop(grace, streams)
-        if not self._is_own_thread():
-            self._block()
 
-    def request_stop(self, grace: float | None = None, streams: StreamsEnd = "spread") -> None:
-        """Begin to stop, as ``stop`` does, and return at once; safe in a signal handler."""
-        if streams not in get_args(StreamsEnd):
-            raise ValueError(f'streams is {streams!r}: it is "spread", "finish" or "close"')
-        if grace is None:
-            grace = self._config.grace
+    def _request_stop(self, grace: float, streams: StreamsEnd) -> None:
         loop = self._loop
         if loop is None:
             earlier = self._early_stop or (grace, streams)
@@ -142,57 +133,8 @@ class Server:
             except RuntimeError:  # the loop closed between the two lines
                 return
 
-    def wait(self) -> None:
-        """Block until the server has stopped. ``RuntimeError`` on the server's own loop, which that would stop."""
-        if self._is_own_thread() and not self.is_closed:
-            raise RuntimeError(
-                "wait() would block the loop that serves: await server.wait_closed() there"
-            )
-        self._block()
-
-    def claim_thread(self) -> None:
-        """The calling thread is the one of the loop that will serve."""
-        self._thread = threading.get_ident()
-
-    def _is_own_thread(self) -> bool:
-        """Whether to wait in this thread for the server's end would keep it from ending."""
-        thread = threading.current_thread()
-        return thread.ident == self._thread or isinstance(thread, GeneratorThread)
-
-    def _block(self) -> None:
-        is_main = threading.current_thread() is threading.main_thread()
-        self.main_waits += is_main
-        try:
-            # A signal that the kernel gave another thread, or that came just before the wait, wakes no main thread.
-            while is_main and not self._closed.done():
-                concurrent.futures.wait([self._closed], _LOOK_TIME)
-            self._closed.result()
-        finally:
-            self.main_waits -= is_main
-
-    def wait_briefly(self, timeout: float) -> None:
-        """Block until the server has stopped, or ``timeout`` seconds; not at all on the server's own loop."""
-        if not self._is_own_thread():
-            concurrent.futures.wait([self._closed], max(0.0, timeout))
-
-    def when_closed(self, call: Callable[[], None]) -> None:
-        """Call ``call`` once the server has stopped, on whatever thread that is seen."""
-        self._closed.add_done_callback(lambda _: call())
-
-    async def wait_closed(self) -> None:
-        """Wait until the server has stopped, on any loop."""
-        await asyncio.shield(asyncio.wrap_future(self._closed))
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
+    def kill(self) -> None:
+        """Nothing: it ends with the process."""
 
     # On the loop
 
@@ -204,9 +146,11 @@ class Server:
         self._stop_asked = loop.create_future()
         self._hurry = loop.create_future()
         service = self._service = Service(
-            self._handler, config, loop, self._hosts, self._most_connections()
+            self._handler, config, loop, self._hosts, self._most_connections(), self._counters
         )
         service.task = asyncio.current_task()
+        if self._board is not None:
+            service.stats = self._board.stats
         acceptor = Acceptor(
             self._listeners.sockets,
             lambda: HTTPProtocol(service),
@@ -224,6 +168,8 @@ class Server:
             acceptor.look()
             orphans.look()
             collector.look(len(service.connections))
+            self._notify.watchdog()
+            self._on_tick()
 
         ticker = Ticker(service, look)
         watchdog = None
@@ -235,9 +181,11 @@ class Server:
             if watchdog is not None:
                 watchdog.start()
             opened.set_result(None)
+            self._notify.ready(f"serving on {self.url}")
             if self._early_stop is not None:
                 self._ask_stop(*self._early_stop)
             streams = await self._stop_asked
+            self._notify.stopping()
             await self._drain(service, acceptor, streams, self._hurry)
         except BaseException as exc:
             if not opened.done():
@@ -246,16 +194,11 @@ class Server:
         finally:
             acceptor.close()
             ticker.stop()
+            service.look_around(0.0)  # the last numbers are whole
             collector.release()
             if watchdog is not None:
                 watchdog.stop()
             self.abandon()
-
-    def abandon(self) -> None:
-        """Give the port back where there is no loop to serve on; a server that ran does that itself."""
-        self._listeners.close()
-        if not self._closed.done():
-            self._closed.set_result(None)
 
     def _most_connections(self) -> int | None:
         """As many as asked for, or as there are descriptors, less those that the program and a few more need."""
@@ -283,6 +226,8 @@ class Server:
         acceptor.close()
         self._listeners.close()
         await asyncio.sleep(0)  # those that were accepted just now get to be connections
+        if self._is_retiring:
+            await self._be_patient(service, hurry)
         await acceptor.abort_handshakes()
         # 2. Whoever waits for nothing goes; whoever waits for an answer gets it, and is the last to.
         idle: Future[None] = service.loop.create_future()
@@ -309,6 +254,21 @@ class Server:
                 len(service.connections),
             )
 
+    async def _be_patient(self, service: Service, hurry: Future[None]) -> None:
+        """Let whoever has a connection use it once more: who closes it may cross a request on its way (RFC 9112 9.6).
+
+        Where handshakes may be going on, all the time is given.
+        """
+        moment = _MOMENT if self._tls is None else PATIENCE
+        await asyncio.wait([hurry], timeout=moment)
+        if not service.connections or hurry.done():
+            return
+        gone: Future[None] = service.loop.create_future()
+        service.on_idle = lambda: _settle(gone)
+        await asyncio.wait(
+            [gone, hurry], timeout=PATIENCE - moment, return_when=asyncio.FIRST_COMPLETED
+        )
+
     async def _end_streams(self, service: Service, hurry: Future[None], is_spread: bool) -> None:
         """Tell every connection that the server stops."""
         connections = list(service.connections)
@@ -320,6 +280,25 @@ class Server:
                 connection.stop()
             if start + turn < len(connections):
                 await asyncio.wait([hurry], timeout=0 if hurry.done() else _SPREAD_STEP)
+
+
+def tls_of(config: Config) -> TLS | None:
+    """What a server with these options needs for TLS; ``ConfigError`` if that cannot be had."""
+    tls = TLS.of(config.tls)
+    if tls is not None and config.proxy_protocol:
+        raise ConfigError(
+            "proxy_protocol comes before TLS, which bunpy does not read: let the proxy end TLS, or leave one out"
+        )
+    return tls
+
+
+def _function(handler: Handler | str) -> Handler:
+    """The handler, or the one of that name; ``ImportFailed`` if there is none."""
+    if isinstance(handler, str):
+        return load(handler)
+    if not callable(handler):
+        raise TypeError(f"a handler is a function of a request, not {handler!r}")
+    return handler
 
 
 def _settle(future: Future[None]) -> None:

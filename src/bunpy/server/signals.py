@@ -1,9 +1,8 @@
-"""Signals while servers run: the first SIGINT or SIGTERM drains them, the second ends the process; SIGHUP reloads."""
+"""Signals while servers run: the first SIGINT or SIGTERM drains them, the second ends the process; SIGHUP renews."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -12,14 +11,10 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from bunpy.errors import ConfigError
-
 if TYPE_CHECKING:
-    from bunpy.server.server import Server
+    from bunpy.server.handle import Server
 
 __all__ = ["Signals"]
-
-_log = logging.getLogger("bunpy")
 
 #: Seconds that a process still has after a second signal.
 _LAST_TIME: Final = 0.15
@@ -59,11 +54,11 @@ class Signals:
                 self._before[number] = before
                 signal.signal(number, self._handle)
         if (
-            server.has_tls
+            server.heeds_hangup
             and sys.platform != "win32"
             and signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, signal.SIG_IGN)
         ):
-            signal.signal(signal.SIGHUP, self._reload)
+            signal.signal(signal.SIGHUP, self._hang_up)
 
     def forget(self) -> None:
         """Handle signals for nobody any more."""
@@ -90,16 +85,11 @@ class Signals:
             signal.signal(number, self._before.get(number, signal.SIG_DFL))
             signal.raise_signal(number)
 
-    def _reload(self, number: int, frame: FrameType | None) -> None:
-        """Read the certificates again; what cannot be used leaves the old ones in effect."""
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        """Read certificates again, or roll workers."""
         for server in self._servers:
-            if server.has_tls and not server.is_closed:
-                try:
-                    server.reload_tls()
-                except ConfigError as exc:
-                    _log.error("SIGHUP: %s", exc)
-                else:
-                    _log.info("SIGHUP: the certificate of %s is read again", server.url)
+            if server.heeds_hangup and not server.is_closed:
+                server.hang_up()
 
     def _when_closed(self, number: int) -> None:
         """Wake a main thread that does not wait for a server, by the signal once more."""
@@ -126,6 +116,7 @@ class Signals:
             server.request_stop(0)
         for server in running:
             server.wait_briefly(deadline - time.monotonic())
+            server.kill()
         # What is printed and not written yet, unless whoever reads it holds that up.
         with contextlib.suppress(RuntimeError):
             flusher = threading.Thread(target=_flush, daemon=True)

@@ -1,0 +1,156 @@
+"""A supervisor in this process, with real workers: what a whole server is seldom brought to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from watching import Log, until
+
+from bunpy.serve import Request
+from bunpy.server.config import Config
+from bunpy.server.sockets import bind
+from bunpy.testing import request
+from bunpy.workers import start
+from bunpy.workers.board import Board
+from bunpy.workers.link import Link
+from bunpy.workers.nursery import Plan, rows_for
+from bunpy.workers.sockets import share_out
+from bunpy.workers.supervisor import Supervisor
+
+SOON = 10.0
+
+
+def hello(req: Request) -> str:
+    return "hello"
+
+
+class Office:
+    """A supervisor of ``workers`` at work in a thread, and what it reports."""
+
+    def __init__(self, workers: int = 2, parent: int | None = None, **options: Any) -> None:
+        config = Config.of({"workers": workers, "grace": 0.5, **options})
+        listeners = bind("127.0.0.1", 0, 128)
+        self.url = listeners.url("http")
+        self.board = Board(rows_for(workers))
+        shares = share_out(listeners, workers, 128)
+        plan = Plan(hello, "127.0.0.1", config, listeners, shares, self.board, None)
+        self.link, self._far = Link.pair()
+        self.reports: list[tuple[str, dict[str, Any]]] = []
+        self.supervisor = Supervisor(plan, self._far, self._report, parent)
+        self._thread = threading.Thread(target=self.supervisor.run)
+        self._thread.start()
+
+    def _report(self, about: str, **more: Any) -> None:
+        if about != "alive":
+            self.reports.append((about, more))
+
+    def wait_for(self, about: str) -> dict[str, Any]:
+        until(lambda: any(about == one for one, _ in self.reports), SOON)
+        return next(more for one, more in self.reports if one == about)
+
+    def wait_for_end(self) -> None:
+        self._thread.join(SOON)
+        assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        self.link.send("stop", grace=0.0, streams="close")
+        self.wait_for_end()
+        self.link.close()
+        self._far.close()
+
+
+@pytest.fixture
+def open_office(log: Log) -> Iterator[Callable[..., Office]]:
+    offices: list[Office] = []
+
+    def open_office(*args: Any, **options: Any) -> Office:
+        offices.append(Office(*args, **options))
+        return offices[-1]
+
+    yield open_office
+    for office in offices:
+        office.close()
+
+
+def test_from_the_start_to_the_end(open_office: Callable[..., Office]) -> None:
+    office = open_office()
+    office.wait_for("ready")
+    assert request(office.url).text() == "hello"
+    assert office.board.stats().workers == 2
+    office.link.send("stop", grace=1.0, streams="spread")
+    office.wait_for_end()
+    assert [about for about, _ in office.reports] == ["ready", "stopping"]
+    assert office.board.stats().workers == 0
+    with pytest.raises(ConnectionError):
+        request(office.url)
+
+
+def test_a_system_that_has_no_process_to_give(
+    open_office: Callable[..., Office], monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    """It is tried again; nothing stays open of what did not come about."""
+    failures = [OSError(errno.EAGAIN, "Resource temporarily unavailable")] * 2
+    fork = start.fork
+
+    def scarce(child: Callable[[], int]) -> int:
+        if failures:
+            raise failures.pop()
+        return fork(child)
+
+    monkeypatch.setattr(start, "fork", scarce)
+    office = open_office()
+    office.wait_for("ready")
+    assert log.messages == [
+        "worker 1 could not be started: Resource temporarily unavailable",
+        "worker 2 could not be started: Resource temporarily unavailable",
+    ]
+    log.records.clear()
+
+
+def test_the_end_of_the_parent_is_its_own(open_office: Callable[..., Office]) -> None:
+    """Its parent's number is that of another, when that has ended, whoever holds the link."""
+    office = open_office(parent=os.getppid() + 1)
+    office.wait_for("stopping")
+    office.wait_for_end()
+
+
+def test_nobody_at_the_other_end(open_office: Callable[..., Office]) -> None:
+    office = open_office()
+    office.wait_for("ready")
+    office.link.close()
+    office.wait_for("stopping")
+    office.wait_for_end()
+
+
+def test_a_signal_is_heeded_at_the_next_look(open_office: Callable[..., Office]) -> None:
+    office = open_office()
+    office.wait_for("ready")
+    office.supervisor.terminate(15, None)
+    office.wait_for("stopping")
+    office.wait_for_end()
+
+
+def test_a_roll_before_all_are_ready_is_refused(open_office: Callable[..., Office]) -> None:
+    office = open_office(workers=1)
+    office.link.send("stop", grace=5.0, streams="spread")
+    office.link.send("roll", ticket=7)
+    assert office.wait_for("rolled") == {
+        "tickets": [7],
+        "error": "the server is starting or stopping",
+    }
+
+
+def test_a_roll_that_the_end_overtakes(open_office: Callable[..., Office], log: Log) -> None:
+    office = open_office()
+    office.wait_for("ready")
+    office.link.send("roll", ticket=7)
+    office.wait_for("rolling")
+    office.link.send("stop", grace=1.0, streams="spread")
+    assert office.wait_for("rolled") == {"tickets": [7], "error": "the server stops"}
+    office.wait_for_end()
+    log.records.clear()
