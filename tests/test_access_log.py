@@ -7,6 +7,7 @@ import logging.handlers
 import pickle
 import queue
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -74,6 +75,11 @@ def test_a_record() -> None:
         "192.0.2.7 GET /a 200 bytes=2310 events=12 first_event=0.012346 duration=12.345679"
         " reason=client request_id=seven"
     )
+
+
+def test_a_status_is_a_number() -> None:
+    """Also one that was given as an HTTPStatus, which says its name in CPython 3.10."""
+    assert type(vars(record_of(ending(status=HTTPStatus.OK)))["status"]) is int
 
 
 def test_what_is_not_known() -> None:

@@ -38,6 +38,13 @@ async def numbers(count: int, then: Callable[[], Any] = lambda: None) -> AsyncIt
         await result
 
 
+async def farewell() -> AsyncIterator[str]:
+    try:
+        await asyncio.sleep(NEVER)
+    finally:
+        yield "goodbye"
+
+
 def fail(message: str = "on purpose") -> None:
     raise RuntimeError(message)
 
@@ -54,6 +61,7 @@ def handler(req: Request) -> Any:
         "/three": lambda: SSEResponse(numbers(3)),
         "/endless": lambda: SSEResponse(numbers(2, lambda: asyncio.sleep(NEVER))),
         "/silent": lambda: SSEResponse(numbers(0, lambda: asyncio.sleep(NEVER))),
+        "/farewell": lambda: SSEResponse(farewell()),
         "/none": lambda: SSEResponse(numbers(0)),
         "/pieces": lambda: Response(numbers(4)),
         "/raises-first": lambda: SSEResponse(numbers(0, fail)),
@@ -245,12 +253,13 @@ def test_a_client_that_leaves(way: str, lines: Lines) -> None:
     assert after["bunpy_events_total"] - before["bunpy_events_total"] == 2
 
 
-def test_a_client_that_leaves_before_the_first_event(lines: Lines) -> None:
-    """Nothing had been sent to it: it has no status."""
+@pytest.mark.parametrize("path", ["/silent", "/farewell"])
+def test_a_client_that_leaves_before_the_first_event(path: str, lines: Lines) -> None:
+    """Nothing had been sent to it: it has no status, whatever its generator yields then."""
     with watched(head_delay=NEVER) as server:
         before = Metrics.of(server)
         with Connection(server) as connection:
-            connection.send(b"GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             until(lambda: service_of(server).streams.count == 1)
             connection.drop(reset=True)
         fields = lines.take()
@@ -452,8 +461,7 @@ def test_every_reason(reason: EndReason) -> None:
         reason=reason,
         events=7,
         bytes_sent=700,
-        first_sent=None,
-        is_committed=True,
+        first_sent=0.0,
     )
     account.begin_stream(request_, 200)
     account.close(request_, stream, None)

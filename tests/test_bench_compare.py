@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.compare import workers
 from bench.compare.asgi import Row, compare
+from bench.load.scenarios import Outcome
 from bunpy._speedups import IMPLEMENTATION
 
 
@@ -27,3 +29,20 @@ def test_both_are_measured(scenario: str) -> None:
     (row,) = compare([scenario], 1, IMPLEMENTATION, 0.05)
     assert len(row.ours) == len(row.theirs) == 1
     assert row.ratio > 0
+
+
+def test_two_workers_are_judged_by_what_a_second_of_processor_time_gets_done() -> None:
+    one = [Outcome(100.0, server=1.0, client=0.5)] * 3
+    two = [Outcome(120.0, server=1.3, client=0.7), Outcome(110.0, server=1.2, client=0.8)]
+    row = workers.Row("hello", one, [*two, Outcome(130.0, server=1.4, client=0.6)])
+    assert row.measured == 1.2
+    assert row.with_own_cores == pytest.approx(2 * 120 / 1.3 / 100)
+    assert not row.is_lost
+    assert "1.20 x, with own cores  1.85 x (target 1.7 x)" in str(row)
+    assert workers.Row("hello", one[:1], [Outcome(160.0, server=2.0)]).is_lost
+
+
+def test_one_worker_and_two_are_measured() -> None:
+    (row,) = workers.compare(["burst"], 1, IMPLEMENTATION, 0.3)
+    assert len(row.one) == len(row.two) == 1
+    assert row.measured > 0

@@ -117,10 +117,10 @@ class Output:
         return "".join(line.text for line in self.lines)
 
     def wait_for(self, text: str, count: int = 1, timeout: float = SOON) -> Line:
-        """The ``count``-th line that begins with ``text``."""
+        """The ``count``-th line that begins with ``text``, the blanks before it left out."""
 
         def found() -> list[Line]:
-            return [line for line in self.lines if line.text.startswith(text)]
+            return [line for line in self.lines if line.text.lstrip().startswith(text)]
 
         with self._changed:
             self._changed.wait_for(lambda: len(found()) >= count or self._is_over, timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -143,8 +144,8 @@ def test_0_workers_are_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.workers == 3
     monkeypatch.setattr("bunpy.serve.cores", lambda: 1)
     with serving(answer, workers=0) as server:
-        assert not isinstance(server, Fleet)
-        assert pid_of(server) == os.getpid()
+        assert server.workers == 1
+        assert pid_of(server) != os.getpid()  # it can be rolled, and is replaced, as several are
 
 
 def test_the_cores_that_this_process_may_use() -> None:
@@ -239,6 +240,72 @@ def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
     assert str(several.value) == str(alone.value)
     assert "a_module_that_is_not_there" in str(several.value)
     until(lambda: not [thread for thread in threading.enumerate() if "bunpy-" in thread.name])
+
+
+def test_a_start_that_fails_gives_the_port_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_app.py").write_text("raise RuntimeError('oh no')\n")
+    with serving(answer) as server:
+        port = server.port
+    for _ in range(2):
+        with pytest.raises(ImportFailed):
+            serve("broken_app:handler", port=port, workers=2, quiet=True)
+    with serving(answer, port=port, workers=2) as server:
+        assert request(server).text() == "hello"
+
+
+def test_a_system_without_a_process_or_descriptors_to_give(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was bound by then is given back."""
+    path = tmp_path / "socket"
+
+    def scarce(*args: object) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet_module, "fork", scarce)
+        with pytest.raises(OSError, match="Too many open files"):
+            serve(answer, hostname=f"unix:{path}", workers=2, quiet=True)
+        assert not path.exists()
+    monkeypatch.setattr(fleet_module, "share_out", scarce)
+    says = r"2 workers cannot be had \(Too many open files\): ask for fewer"
+    with pytest.raises(OSError, match=says):
+        serve(answer, hostname=f"unix:{path}", workers=2, quiet=True)
+    assert not path.exists()
+
+
+def test_a_program_that_interrupts_it_itself(scripts: Scripts) -> None:
+    """It goes on, and has no zombies."""
+    script = run(
+        scripts,
+        """
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt)
+try:
+    serve(answers, port=0, workers=2, block=True)
+except KeyboardInterrupt:
+    say("children:", open(f"/proc/self/task/{os.getpid()}/children").read())
+""",
+    )
+    pids(script.url, 2)
+    script.process.send_signal(SIGINT)
+    assert script.end(SOON) == 0
+    assert script.out == "children: \n"
+
+
+def test_a_signal_while_it_starts(scripts: Scripts, tmp_path: Path) -> None:
+    (tmp_path / "endless_app.py").write_text(
+        "import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(3600)\n"
+    )
+    script = run(scripts, "serve('endless_app:handler', port=0, workers=2, block=True)")
+    until((tmp_path / "begun").exists, 30.0)
+    script.process.send_signal(SIGTERM)
+    assert script.end(SOON) == 0
+    assert script.said == ""
 
 
 def test_options_are_checked_in_this_process() -> None:
@@ -389,6 +456,29 @@ def test_a_loop_that_ends_takes_it_along(scripts: Scripts) -> None:
     """)
     assert script.end(SOON) == 0
     assert script.err == ""
+
+
+def test_a_loop_that_ends_waits_for_what_is_being_answered(
+    scripts: Scripts, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    """In a container, the end of the first process is the end of all."""
+    script = scripts.run("""
+        async def slow():
+            say(os.getpid())
+            await asyncio.sleep(1)
+            return "slow"
+        async def main():
+            serve(lambda req: slow(), port=0, workers=2)
+            while not os.path.exists("over"):
+                await asyncio.sleep(0.01)
+        asyncio.run(main())
+    """)
+    answer = executor.submit(request, script.url, timeout=TIMEOUT)
+    script.wait_until(lambda: script.out.endswith("\n"))
+    (tmp_path / "over").touch()
+    assert script.process.wait(TIMEOUT) == 0
+    assert not any(map(is_there, map(int, script.out.split())))
+    assert answer.result().text() == "slow"
 
 
 def test_a_script_that_fails_stops_it(scripts: Scripts) -> None:
@@ -763,4 +853,26 @@ def test_the_service_manager_hears_of_its_life(
         script.send(SIGTERM)
         heard(manager, "STOPPING=1")
         client.read_all()
+    assert script.end(SOON) == 0
+
+
+def test_the_service_manager_is_not_told_too_early(
+    scripts: Scripts, tmp_path: Path, manager: socket.socket
+) -> None:
+    """A hangup that comes while the workers start is refused, and makes none of them ready."""
+    (tmp_path / "slow_app.py").write_text(
+        "import pathlib, time\npathlib.Path('begun').touch()\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.01)\n"
+        "def handler(req): return 'slow'\n"
+    )
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+    call = "serve('slow_app:handler', port=0, workers=2, block=True)"
+    script = run(scripts, call, **environment)
+    until((tmp_path / "begun").exists, 30.0)
+    script.process.send_signal(SIGHUP)
+    wait_for_line(script, "the workers are not replaced: the server is starting or stopping")
+    (tmp_path / "go").touch()
+    assert manager.recv(4096).startswith(b"READY=1\nSTATUS=2 workers serve")
+    script.send(SIGTERM)
+    assert heard(manager, "STOPPING=1") == ["STOPPING=1"]
     assert script.end(SOON) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from watching import Log, until
 
 from bunpy.errors import ConfigError
+from bunpy.http.access_log import LOGGER
 from bunpy.http.ending import Ending
 from bunpy.serve import HTTPError, Request, Response, SSEResponse
-from bunpy.testing import EventClient, request, serving
+from bunpy.testing import EventClient, exchange, request, serving
 
 HOOKS = ("on_request", "on_stream_start", "on_stream_end")
 
@@ -173,6 +175,31 @@ def test_what_is_no_hook(name: str, value: Any) -> None:
         value = hook
     with pytest.raises(ConfigError, match=f"{name} is .*: it is a plain function"):
         serving(handler, **{name: value}).__enter__()
+
+
+def test_lines_are_written_in_the_context_of_their_request() -> None:
+    """Also that of an error; what is refused has no request, and not the context of the one before."""
+    seen: list[tuple[str | None, int]] = []
+
+    def look(record: logging.LogRecord) -> bool:
+        seen.append((vars(record)["path"], number.get(0)))
+        return False
+
+    def get(path: str) -> bytes:
+        return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+    access = logging.getLogger(LOGGER)
+    access.addFilter(look)
+    try:
+        with serving(
+            handler, access_log=True, on_request=lambda req: number.set(int(req.query["n"]))
+        ) as server:
+            exchange(
+                server, get("/nowhere?n=1") + get("/plain?n=2") + get("/events?n=3") + b"?\r\n\r\n"
+            )
+        assert seen == [("/nowhere", 1), ("/plain", 2), ("/events", 3), (None, 0)]
+    finally:
+        access.removeFilter(look)
 
 
 def test_hooks_of_refused_requests() -> None:

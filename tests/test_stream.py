@@ -1129,17 +1129,17 @@ def test_streams_that_began_together_do_not_end_together() -> None:
     ends: list[float] = []
     with serving(
         lambda req: SSEResponse(endless(), on_close=lambda reason: ends.append(time.monotonic())),
-        stream_lifetime=1.0,
+        stream_lifetime=3.0,
     ) as server:
         began = time.monotonic()
         clients = [EventClient(server) for _ in range(40)]
         opened = time.monotonic() - began
-        until(lambda: len(ends) == 40)
+        until(lambda: len(ends) == 40, 3.0 + SOON)
         for client in clients:
             client.drop()
-    assert min(ends) - began >= 0.9
+    assert min(ends) - began >= 2.7
     assert (
-        max(ends) - began < 1.0 + opened + 5.0
+        max(ends) - began < 3.0 + opened + 5.0
     )  # far more than a tick, for machines with much else to do
     assert max(ends) - min(ends) >= 0.05
 

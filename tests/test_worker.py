@@ -165,8 +165,9 @@ def test_also_with_a_loop_that_is_blocked(
         assert supervisor.ends() == 1
 
 
+@pytest.mark.parametrize("is_signal", [False, True], ids=["message", "signal"])
 def test_retiring_it_answers_once_more_on_each_connection(
-    supervise: Callable[..., Supervisor],
+    supervise: Callable[..., Supervisor], is_signal: bool
 ) -> None:
     """Who sends a request as the server closes would have to guess whether to repeat it."""
     supervisor = supervise(handler)
@@ -174,7 +175,10 @@ def test_retiring_it_answers_once_more_on_each_connection(
     with Connection(supervisor.url) as connection:
         connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"Connection: close" not in connection.receive_until(b"hello")
-        supervisor.link.send("retire", grace=5.0, streams="spread")
+        if is_signal:  # of somebody else; another takes its place
+            os.kill(supervisor.process.pid, signal.SIGTERM)
+        else:
+            supervisor.link.send("retire", grace=5.0, streams="spread")
         # It does not accept any more then.
         until(lambda: supervisor.board.stats().connections == 1)
         connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

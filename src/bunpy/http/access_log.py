@@ -37,7 +37,8 @@ class AccessLog:
             "client": None if request.client is None else request.client[0],
             "method": request.method or None,
             "path": request.url.partition("?")[0] or None,
-            "status": ending.status,
+            # Of an HTTPStatus, CPython 3.10 would say "HTTPStatus.OK".
+            "status": None if ending.status is None else int(ending.status),
             "bytes": ending.bytes_sent,
             "events": ending.events,
             "first_event": _rounded(ending.first_event),

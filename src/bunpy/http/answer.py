@@ -71,14 +71,12 @@ def stream_head(
     connection: bytes,
 ) -> tuple[bytes, bytes]:
     """The head of a streamed response: chunked, or for HTTP/1.0 ended by the connection's end."""
-    framing = b""
-    if response.status not in BODILESS:
-        if request.http_version == "1.1":
-            framing = CHUNKED
-        else:
-            connection = CLOSE
-    defaults = response.stream_defaults if response.status not in BODILESS else NO_FIELDS
-    return head(response.status, headers, defaults, framing, date, connection)
+    if response.status in BODILESS:
+        return head(response.status, headers, NO_FIELDS, b"", date, connection)
+    framing = CHUNKED
+    if request.http_version != "1.1":
+        framing, connection = b"", CLOSE
+    return head(response.status, headers, response.stream_defaults, framing, date, connection)
 
 
 def error_response(exc: BaseException) -> Response:

@@ -17,8 +17,9 @@ class Ending:
     """The end of one request: of its plain answer, or of its stream.
 
     ``status`` is what the client was told, None if it left before. ``reason`` is why it ended; a plain answer ends by
-    "finished", "client" (which left before), "error" (5xx) or "limit". ``bytes_sent`` counts what was handed to the
-    connection, heads and framing included; ``events`` is how many a stream has sent (pieces, of a plain body).
+    "finished", "client" (which left before), "error" (an exception that was answered with 5xx) or "limit".
+    ``bytes_sent`` counts what was handed to the connection, heads and framing included; ``events`` is how many a
+    stream has sent (pieces, of a plain body).
     ``duration`` is in seconds from the request's last byte; ``first_event`` from there to the first event, None if
     there was none.
 

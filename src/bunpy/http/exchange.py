@@ -23,7 +23,7 @@ from bunpy.http.answer import (
     with_request_id,
 )
 from bunpy.http.hangup import Probe, reset
-from bunpy.http.response import Content, Response, response_from
+from bunpy.http.response import ASYNC, Content, Response, response_from
 from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS, Headers
 from bunpy.sse.response import SSEResponse
 from bunpy.sse.stream import Stream
@@ -134,7 +134,7 @@ class Exchange:
             if result is None:
                 result = context.run(service.handler, request)
         except BaseException as exc:
-            self._send_error(exc)
+            context.run(self._send_error, exc)
             return True
         if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
             self._has_begun = False
@@ -229,10 +229,10 @@ class Exchange:
         except Exception as exc:
             self._send_error(exc)
 
-    def _headers_of(self, response: Response) -> tuple[Headers | None, bytes]:
-        """The header fields of an answer, and those that are the server's own."""
-        request, date = self._request, self._service.date
-        assert request is not None
+    def _headers_of(
+        self, response: Response, request: Request, date: bytes
+    ) -> tuple[Headers | None, bytes]:
+        """The header fields of an answer, and those that are the server's own, where there is more than the Date."""
         headers = response.headers
         if self._cors is not None:
             headers = self._cors.headers_for(request, response)
@@ -243,10 +243,12 @@ class Exchange:
         return headers, with_request_id(date, headers, request)
 
     def _send(self, response: Response, content: Content) -> None:
-        request = self._request
+        request, service = self._request, self._service
         assert request is not None
-        keeps_alive = self._keeps_alive and not self._service.is_stopping
-        headers, date = self._headers_of(response)
+        keeps_alive = self._keeps_alive and not service.is_stopping
+        headers, date = response.headers, service.date
+        if self._cors is not None or request.has_id:
+            headers, date = self._headers_of(response, request, date)
         data, self._after = plain_answer(
             response.status,
             headers,
@@ -301,13 +303,13 @@ class Exchange:
         body = cast("AsyncIterable[Any] | Iterator[Any]", response.body)
         is_event_stream = isinstance(response, SSEResponse)
         self.stream = stream = Stream(
-            body.__aiter__() if isinstance(body, AsyncIterable) else ThreadedSource(body),
+            body.__aiter__() if isinstance(body, ASYNC) else ThreadedSource(body),
             service.events if is_event_stream else service.pieces,
             outlet,
             self._flow,
             service,
             _HEARTBEAT if is_event_stream else b"",
-            repr(request),
+            request,
             response.on_close,
             request.id if request.has_id else None,
         )
@@ -316,7 +318,9 @@ class Exchange:
             return
         keeps_alive = self._keeps_alive and not service.is_stopping
         try:
-            headers, date = self._headers_of(response)
+            headers, date = response.headers, service.date
+            if self._cors is not None or request.has_id:
+                headers, date = self._headers_of(response, request, date)
             head, self._after = stream_head(
                 response,
                 headers,

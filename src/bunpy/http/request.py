@@ -48,6 +48,7 @@ class Request:
         "_queries",
         "body",
         "client",
+        "has_id",
         "headers",
         "http_version",
         "method",
@@ -73,6 +74,8 @@ class Request:
         self.http_version = http_version
         self.scheme = scheme
         self._id: str | None = None
+        #: Whether its id matters to somebody: the client sent one, or it has been asked for.
+        self.has_id = REQUEST_ID in headers
         self._path: str | None = None
         self._queries: dict[str, list[str]] | None = None
 
@@ -97,12 +100,8 @@ class Request:
         """The X-Request-Id that came with it, or a new one. It is in the log, and in the answer's X-Request-Id."""
         if self._id is None:
             self._id = request_id(self.headers.get(REQUEST_ID))
+            self.has_id = True
         return self._id
-
-    @property
-    def has_id(self) -> bool:
-        """Whether its id matters to somebody: the client sent one, or it has been asked for."""
-        return self._id is not None or REQUEST_ID in self.headers
 
     @property
     def path(self) -> str:

@@ -23,7 +23,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """A server's numbers, summed over its workers. Other processes' are up to half a second old.
+    """A server's numbers, summed over its workers. What changes all the time is up to half a second old.
 
     Now: ``connections``, ``streams``, ``buffered`` (bytes that wait in memory for slow clients), ``loop_lag`` (seconds
     by which the event loop was late lately; of several workers the most), ``workers``. Since the start:
@@ -31,7 +31,8 @@ class Stats:
     that have ended by the first digit of their status ("2xx"), ``ends`` of streams by reason, ``turned_away``
     (requests for which there was no room), ``restarts`` (workers that died and were replaced). ``first_event`` is how
     long streams waited for their first event, ``stream_duration`` how long they lasted, ``answer_duration`` how long
-    plain answers took, which is measured where there are ``metrics`` or an ``access_log``.
+    plain answers took. Where there are neither ``metrics`` nor an ``access_log`` nor hooks, answers are not measured,
+    and streams from when their handler has given them.
     """
 
     connections: int = 0

@@ -72,7 +72,7 @@ class Server(ABC):
         ``handler`` is a function or its name, as "app:handler". Where there are workers, they are replaced one by
         one, the new before the old, whose streams end; returns when all are. They can be told a name only, or a
         function that is found by its name in a module: ``ConfigError`` for any other, and for what cannot be
-        imported; what was in effect stays so then.
+        imported, but ``RuntimeError`` if that is seen by a worker; what was in effect stays so then.
         """
 
     @abstractmethod
@@ -133,6 +133,10 @@ class Server(ABC):
     def claim_thread(self) -> None:
         """The calling thread is the one of the loop that serves, or that the server was started on."""
         self._thread = threading.get_ident()
+
+    def release_thread(self) -> None:
+        """No loop runs in that thread any more: what waits there for the end waits."""
+        self._thread = None
 
     def _is_own_thread(self) -> bool:
         """Whether to wait in this thread for the server's end would keep it from ending."""

@@ -186,6 +186,7 @@ def _wait_at_exit() -> None:
                 server.stop()
             _callers.pop(server, None)
     for guest in list(_guests):
+        guest.release_thread()
         guest.stop()
 
 

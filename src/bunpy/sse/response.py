@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Callable, Iterator
 from typing import Any
 
 from bunpy.errors import InvalidResponse
-from bunpy.http.response import Response
+from bunpy.http.response import STREAMED, Response
 from bunpy.http.wire import Fields, Headers
 from bunpy.sse.reason import EndReason
 
@@ -44,7 +44,7 @@ class SSEResponse(Response):
         status: int = 200,
         on_close: Callable[[EndReason], Any] | None = None,
     ) -> None:
-        if not isinstance(source, (AsyncIterable, Iterator)):
+        if not isinstance(source, STREAMED):
             hint = "; call it" if callable(source) else ""
             raise InvalidResponse(
                 f"the source of an event stream is a generator, async or plain, not {source!r}{hint}"

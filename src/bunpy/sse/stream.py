@@ -37,8 +37,8 @@ class Stream:
 
     ``outlet.head`` is the response head, which leaves with the first event or after ``head_delay`` (the
     deferred commit): until then an error can still become a status. ``heartbeat`` is what may be sent at any time
-    and means nothing to the client, b"" if there is no such thing; ``name`` and ``request_id`` say in
-    the log which request this is; ``on_close`` is told the end's reason.
+    and means nothing to the client, b"" if there is no such thing; ``name``, as text, and ``request_id`` say
+    in the log which request this is; ``on_close`` is told the end's reason.
     """
 
     __slots__ = (
@@ -55,7 +55,7 @@ class Stream:
         flow: Flow,
         service: Service,
         heartbeat: bytes,
-        name: str,
+        name: object,
         on_close: Callable[[EndReason], Any] | None = None,
         request_id: str | None = None,
     ) -> None:
@@ -70,8 +70,7 @@ class Stream:
             _NEVER if lifetime is None else time.monotonic() + lifetime * random.uniform(0.9, 1)
         )
         self._heartbeat = heartbeat
-        self._bytes_before = outlet.bytes_sent
-        self._counted_bytes = 0
+        self._bytes_before = self._counted_bytes = outlet.bytes_sent
         self._counted_events = 0
         self._on_close = on_close
         self._pump = Pump(source, buffer, outlet)
@@ -93,18 +92,20 @@ class Stream:
     @property
     def is_complete(self) -> bool:
         """Whether its response may end like one that is whole: an event stream may wherever it is ended, a body not."""
-        is_ended = self.reason == "shutdown" or self.reason == "lifetime"
-        return self.reason == "finished" or (is_ended and bool(self._heartbeat))
+        reason = self.reason
+        if reason == "finished":
+            return True
+        return (reason == "shutdown" or reason == "lifetime") and bool(self._heartbeat)
 
     @property
     def events(self) -> int:
-        """How many events, or pieces, have been sent."""
-        return self._pump.events
+        """How many events, or pieces, had been sent at the last ``count``."""
+        return self._counted_events
 
     @property
-    def first_sent(self) -> float | None:
-        """When the first of them was, in seconds of ``time.monotonic``."""
-        return self._pump.first_sent or None
+    def first_sent(self) -> float:
+        """When the first of them was, in seconds of ``time.monotonic``; 0.0 before."""
+        return self._pump.first_sent
 
     @property
     def bytes_sent(self) -> int:
@@ -113,13 +114,13 @@ class Stream:
 
     def count(self) -> None:
         """Let the service's counters know what has been sent since the last time."""
-        size = self._outlet.bytes_sent - self._bytes_before
-        if size != self._counted_bytes:
+        sent = self._outlet.bytes_sent
+        if sent != self._counted_bytes:
             counters, events = self._service.counters, self._pump.events
             counters.events += events - self._counted_events
-            counters.bytes_sent += size - self._counted_bytes
+            counters.bytes_sent += sent - self._counted_bytes
             self._counted_events = events
-            self._counted_bytes = size
+            self._counted_bytes = sent
 
     def tick(self, now: float) -> None:
         """Look at the time, ``now`` in seconds of ``time.monotonic``: has it come for the end, or for a heartbeat?"""
@@ -160,7 +161,7 @@ class Stream:
                     self.error = exc
                 elif not isinstance(exc, asyncio.CancelledError):
                     self._log_error("the generator failed to end", exc)
-        if self.is_complete and self.reason != "finished":
+        if self.reason != "finished" and self.is_complete:
             self._say_goodbye()
         self._pump.close()
         if not (isinstance(self._source, AsyncGeneratorType) and self._source.ag_frame is None):

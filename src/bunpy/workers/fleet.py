@@ -6,6 +6,7 @@ and none of the program's state. It is this process where ``serve`` blocks, and 
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import logging
 import os
@@ -40,6 +41,8 @@ _log = logging.getLogger("bunpy")
 
 #: Seconds between two looks at what has become orphaned, in a first process.
 _ORPHANS_TIME: Final = 0.5
+#: Seconds for processes to end that are stopped at once; it takes half of one where they do not listen.
+_LAST_TIME: Final = 2.0
 
 
 class StartFailed(RuntimeError):
@@ -79,9 +82,10 @@ class Fleet(Server):
         try:
             shares = share_out(listeners, workers, config.backlog)
             self._control, self._far_control = Link.pair()
-        except OSError:
+        except OSError as exc:
             listeners.close()
-            raise
+            says = f"{workers} workers cannot be had ({exc.strerror or exc}): ask for fewer"
+            raise OSError(exc.errno, says) from exc
         self.workers = workers
         self._board = Board(rows_for(workers), is_named=spawns)
         self._plan = Plan(
@@ -95,6 +99,7 @@ class Fleet(Server):
         self._numbers = itertools.count(1)
         self._tickets: dict[int, ThreadFuture[None]] = {}
         self._is_asked_to_stop = False
+        self._is_rolling = False
 
     def stats(self) -> Stats:
         return self._board.stats()
@@ -155,8 +160,7 @@ class Fleet(Server):
         """
         self._on_ready = on_ready
         self._supervise()
-        if self._opened.done():
-            self._opened.result()
+        self._opened.result()
 
     def start(self) -> None:
         """Begin, and return when all accept connections; raises as ``run_here`` does."""
@@ -165,7 +169,11 @@ class Fleet(Server):
                 target=self._supervise, name=f"bunpy-{self.port}", daemon=True
             )
         else:
-            self._supervisor_pid = fork(self._be_supervisor)
+            try:
+                self._supervisor_pid = fork(self._be_supervisor)
+            except OSError:
+                self._end("there is no process to be had")
+                raise
             self._far_control.close()
             for listener in self._listeners.sockets:
                 listener.close()
@@ -178,6 +186,8 @@ class Fleet(Server):
             self.request_stop(0)
             if thread.ident is None:
                 self._end("it could not begin")
+            # So that the port is free for whoever tries again. Not ``wait_briefly``: no loop is to be spared here.
+            concurrent.futures.wait([self._closed], _LAST_TIME)
             raise
 
     def _supervise(self) -> None:
@@ -222,7 +232,9 @@ class Fleet(Server):
         self._end("the supervisor has ended")
 
     def _end(self, reason: str) -> None:
-        if not self._opened.done():
+        if not self._opened.done() and self._is_asked_to_stop:  # a signal, while it started
+            self._opened.set_result(None)
+        elif not self._opened.done():
             self._opened.set_exception(RuntimeError(reason))
         for done in self._tickets.values():
             if not done.done():
@@ -242,15 +254,19 @@ class Fleet(Server):
         elif about == "failed":
             self._opened.set_exception(_failure(**more))
         elif about == "stopping":
+            self._is_rolling = False
             self._notify.stopping()
             self._listeners.close()  # the file of a Unix socket is this process's to remove
         elif about == "rolling":
+            self._is_rolling = True
             self._notify.reloading()
         elif about == "rolled":
             self._on_rolled(**more)
 
     def _on_rolled(self, tickets: Iterable[int], error: str | None) -> None:
-        self._notify.ready()
+        if self._is_rolling:  # or it was refused
+            self._is_rolling = False
+            self._notify.ready()
         for ticket in tickets:
             done = self._tickets.pop(ticket, None)
             if done is not None and error is None:

@@ -6,6 +6,7 @@ import logging
 import os
 import selectors
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,9 @@ _log = logging.getLogger("bunpy")
 
 #: Rows of the board for each worker: itself, its successor, and those that are still ending.
 _ROWS: Final = 8
+#: Seconds for what is killed to be gone, and between two looks.
+_LAST_TIME: Final = 1.0
+_STEP: Final = 0.005
 
 
 def rows_for(workers: int) -> int:
@@ -94,8 +98,15 @@ class Nursery:
         return len(self._rows) > len(self._plan.shares)
 
     def start(self, slot: Slot, handler: Handler | str) -> WorkerProcess | None:
-        """A new process for a slot; None, and a line in the log, if the system has none to give."""
+        """A new process for a slot; None, and a line in the log, if there is none to be had just now."""
         plan = self._plan
+        if not self._rows:
+            _log.error(
+                "worker %d could not be started: %d that were told to end have not ended yet",
+                slot.number,
+                sum(process.is_leaving for process in self.processes),
+            )
+            return None
         row = self._rows.pop()
         ends: tuple[Link, ...] = ()
         try:
@@ -159,6 +170,18 @@ class Nursery:
         """End all at once; also for a signal handler."""
         for process in list(self.processes):
             process.kill()
+
+    def end(self) -> None:
+        """End all at once, and leave none behind that has ended and is not asked for."""
+        self.kill()
+        deadline = time.monotonic() + _LAST_TIME
+        while self.processes and time.monotonic() < deadline:
+            for process in list(self.processes):
+                if process.poll() is not None:
+                    if not process.is_silent:
+                        self.hush(process)
+                    self.bury(process)
+            time.sleep(_STEP)
 
     def count(self) -> None:
         """Tell the board how many serve."""

@@ -26,6 +26,8 @@ class WorkerProcess:
         self.row = row
         self.started = time.monotonic()
         self.is_ready = False
+        #: Whether the log has a line that it takes long to become so.
+        self.is_late = False
         #: Whether it has been told to end, or ends of itself.
         self.is_leaving = False
         #: When it is killed if it has not ended, in seconds of ``time.monotonic``.

@@ -34,6 +34,8 @@ _QUICK_TICK: Final = 0.01
 #: Seconds beyond its grace after which a worker is killed; and if it had none.
 _KILL_TIME: Final = 2.0
 _KILL_TIME_AT_ONCE: Final = 0.5
+#: Seconds after which a start takes so long that it is worth a line in the log: others wait for it.
+_LATE: Final = 10.0
 #: Seconds for all of them when whoever started the server is gone.
 _ORPHAN_GRACE: Final = 2.0
 
@@ -80,7 +82,7 @@ class Supervisor:
                     key.data()
                 self._look()
         finally:
-            self.kill()
+            self._nursery.end()
             self._selector.close()
             self._plan.listeners.close()
 
@@ -100,7 +102,8 @@ class Supervisor:
             return _QUICK_TICK
         times = [process.kill_at for process in processes]
         times += [slot.due for slot in self._slots if slot.due is not None]
-        times += [slot.renewal for slot in self._slots if slot.renewal is not None]
+        if self._nursery.has_room:  # or they wait until another has ended
+            times += [slot.renewal for slot in self._slots if slot.renewal is not None]
         return max(0.0, min(_TICK, min(times, default=_TICK) - time.monotonic()))
 
     def _look(self) -> None:
@@ -118,6 +121,14 @@ class Supervisor:
                 if process.has_grace:
                     _log.error("%r has not ended within its grace, and is killed", process)
                 process.kill()
+            elif not (process.is_ready or process.is_leaving or process.is_late):
+                process.is_late = now - process.started >= _LATE
+                if process.is_late:
+                    _log.warning(
+                        "%r does not accept yet, after %g s: it still starts, or imports the handler",
+                        process,
+                        _LATE,
+                    )
         if not self._is_stopping:
             for slot in self._slots:
                 self._look_at(slot, now)
@@ -263,6 +274,8 @@ class Supervisor:
             self._rolls.ask(message.get("handler", self._handler), message["ticket"])
         elif about == "roll":
             error = "the server is starting or stopping"
+            if message["ticket"] == 0:  # nobody else will say so
+                _log.warning("the workers are not replaced: %s", error)
             self._report("rolled", tickets=[message["ticket"]], error=error)
         elif about == "reload_tls":
             for process in self._nursery.processes:

@@ -144,7 +144,7 @@ class _Worker:
         self._link.send("leaving")
         if self._server is None:
             os._exit(0)
-        self._server.request_stop()
+        self._server.retire(self._config.grace, self._config.drain)
 
     # In a thread of its own, so that it is heard while the loop is blocked
 
