@@ -1130,6 +1130,7 @@ def test_streams_that_began_together_do_not_end_together() -> None:
     with serving(
         lambda req: SSEResponse(endless(), on_close=lambda reason: ends.append(time.monotonic())),
         stream_lifetime=3.0,
+        heartbeat=0.2,  # looked at every 0.05 s
     ) as server:
         began = time.monotonic()
         clients = [EventClient(server) for _ in range(40)]
