@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench.endurance import cut, ends, many, slow
+from bench.endurance import cut, ends, fleet, many, slow
 from bench.endurance.check import Check
 from bench.endurance.soak import soak
 from bench.errors import BenchError
@@ -38,6 +38,8 @@ _TRIALS: Final = {
     "quit": _Trial(ends.quit_now),
     "descriptors": _Trial(cut.descriptors, before=("prlimit", "--nofile=128:128")),
     "link": _Trial(cut.link, {"hostname": "0.0.0.0"}),
+    "masses": _Trial(fleet.masses, {"workers": 2, "metrics": "/metrics"}),
+    "rolls": _Trial(fleet.rolls, {"workers": 2}),
 }
 
 

@@ -1,10 +1,15 @@
-"""Many clients in one thread, of sockets alone: they ask, they read or do not, they vanish."""
+"""Many clients in one thread, of sockets alone: they ask, they read or do not, they vanish.
+
+``python -m bench.endurance.clients PORT COUNT PATH`` is so many that read until standard input ends; it says "there"
+when all have had an event.
+"""
 
 from __future__ import annotations
 
 import json
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -12,6 +17,7 @@ from typing import Any, Final
 
 from bench.errors import BenchError
 from bench.load.client import RESET
+from bunpy.server.sockets import raise_descriptor_limit
 
 __all__ = ["Crowd", "fetch", "is_refused", "request_bytes", "state", "until"]
 
@@ -137,3 +143,17 @@ class Crowd:
                     raise BenchError("the server closed a connection")
             if time.perf_counter() > end:
                 raise BenchError(f"{len(missing)} clients have had no {mark!r}")
+
+
+def _main() -> None:
+    port, count, path = sys.argv[1:]
+    raise_descriptor_limit()
+    with Crowd(int(port)) as crowd:
+        crowd.join(int(count), path)
+        crowd.wait_for_all(b"here")
+        print("there", flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _main()

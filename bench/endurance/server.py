@@ -73,6 +73,14 @@ async def _burst(count: int) -> Events:
             yield {"data": number}
 
 
+async def _numbers(last: int) -> Events:
+    with _Counted():
+        while True:
+            last += 1
+            yield {"id": last, "data": last}
+            await asyncio.sleep(0.1)
+
+
 def _count_end(reason: str) -> None:
     _ends[reason] = _ends.get(reason, 0) + 1
 
@@ -104,6 +112,8 @@ def _handle(request: Request) -> Any:
         return _stream(_silent())
     if request.path == "/ticks":
         return _stream(_ticks(value))
+    if request.path == "/numbers":
+        return _stream(_numbers(int(request.last_event_id or 0)))
     if request.path == "/endless":
         return _stream(_endless())
     if request.path == "/burst":
@@ -118,8 +128,10 @@ def _handle(request: Request) -> Any:
 def main() -> None:
     """Serve until standard input ends."""
     options, _, core = sys.argv[1:]
-    pin(int(core))
-    server = serve(_handle, port=0, **{"quiet": True, **json.loads(options)})
+    chosen = {"quiet": True, **json.loads(options)}
+    if "workers" not in chosen:
+        pin(int(core))
+    server = serve(_handle, port=0, **chosen)
     print(server.port, IMPLEMENTATION, flush=True)
     threading.Thread(target=_end_with_input, args=[server], daemon=True).start()
 

@@ -92,6 +92,11 @@ class ServerProcess:
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def leaves(self) -> list[int]:
+        """The processes that it, or one that it has started, has started, and that have started none: its workers."""
+        family = _family(self.pid)
+        return [pid for pid in family if len(_family(pid)) == 1]
+
     def descriptors(self) -> int:
         """How many descriptors it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
