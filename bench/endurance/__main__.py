@@ -26,6 +26,8 @@ class _Trial:
     run: Callable[[ServerProcess], Iterator[Check]]
     options: dict[str, Any] = field(default_factory=dict)
     before: tuple[str, ...] = ()
+    #: What it is, where its function does not say.
+    words: str | None = None
 
 
 _TRIALS: Final = {
@@ -53,7 +55,10 @@ def main() -> int:
     parser.add_argument("--pure", action="store_true", help="without the extension")
     parser.add_argument("--results", type=Path, help="a folder to keep the numbers in")
     arguments = parser.parse_args()
-    trials = {**_TRIALS, "soak": _Trial(partial(soak, seconds=arguments.minutes * 60))}
+    trials = {
+        **_TRIALS,
+        "soak": _Trial(partial(soak, seconds=arguments.minutes * 60), words=soak.__doc__),
+    }
     unknown = [name for name in arguments.names if name not in trials]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}")
@@ -64,7 +69,7 @@ def main() -> int:
     failed = False
     for name in arguments.names or list(_TRIALS):
         trial = trials[name]
-        print(f"{name}: {(trial.run.__doc__ or soak.__doc__ or '').splitlines()[0]}", flush=True)
+        print(f"{name}: {(trial.words or trial.run.__doc__ or '').splitlines()[0]}", flush=True)
         found[name] = []
         try:
             with ServerProcess(
