@@ -31,18 +31,19 @@ def test_both_are_measured(scenario: str) -> None:
     assert row.ratio > 0
 
 
-def test_two_workers_are_judged_by_what_a_second_of_processor_time_gets_done() -> None:
-    one = [Outcome(100.0, server=1.0, client=0.5)] * 3
-    two = [Outcome(120.0, server=1.3, client=0.7), Outcome(110.0, server=1.2, client=0.8)]
-    row = workers.Row("hello", one, [*two, Outcome(130.0, server=1.4, client=0.6)])
+def test_two_workers_are_judged_by_what_they_get_done_on_one_core() -> None:
+    one = [Outcome(100.0, 1.0, 0.5)] * 3
+    shared = [Outcome(90.0, 1.0, 0.5), Outcome(95.0, 1.0, 0.5), Outcome(80.0, 1.0, 0.5)]
+    row = workers.Row("hello", one, shared, [Outcome(120.0, 1.3, 0.7)] * 3)
     assert row.measured == 1.2
-    assert row.with_own_cores == pytest.approx(2 * 120 / 1.3 / 100)
+    assert row.with_own_cores == 1.8
     assert not row.is_lost
-    assert "1.20 x, with own cores  1.85 x (target 1.7 x)" in str(row)
-    assert workers.Row("hello", one[:1], [Outcome(160.0, server=2.0)]).is_lost
+    assert "two on its core 90 (server 1.00, client 0.50 cores)" in str(row)
+    assert str(row).endswith("1.20 x, with own cores 1.80 x (target 1.7 x)")
+    assert workers.Row("hello", one[:1], [Outcome(84.0)], one[:1]).is_lost
 
 
 def test_one_worker_and_two_are_measured() -> None:
     (row,) = workers.compare(["burst"], 1, IMPLEMENTATION, 0.3)
-    assert len(row.one) == len(row.two) == 1
+    assert len(row.one) == len(row.two_on_one_core) == len(row.two) == 1
     assert row.measured > 0

@@ -1,8 +1,9 @@
 """``python -m bench.compare.workers [--rounds N] [--pure]``: two workers beside one, for plain requests and for bursts.
 
-The client needs a core as well. Where it has to share the two cores with the workers, the rate alone says little: what
-counts is how much the server gets done in a second of processor time, which is what cores of its own would give it.
-Exit status 1 if two cores of their own would give two workers less than 1.7 times what one gives one.
+The client needs a core as well. With two cores there is none free for a second worker, so that two of them are measured
+twice: on all cores, which they share with the client (that is the rate that one gets here), and both on the one core
+that one has to itself, the client on the other. What they get done there, twice, is what a core for each would give.
+Exit status 1 if that is less than 1.7 times what one gets.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 from bench.errors import BenchError
 from bench.load import wrk
+from bench.load.cores import server_core
 from bench.load.process import ServerProcess
 from bench.load.scenarios import SCENARIOS, Outcome
 from bunpy._speedups import IMPLEMENTATION
@@ -30,26 +32,22 @@ _TARGET: Final = 1.7
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario: what each round measured with one worker, and with two."""
+    """One scenario: what each round measured with one worker on a core, with two on that core, and on all cores."""
 
     scenario: str
     one: list[Outcome]
+    two_on_one_core: list[Outcome]
     two: list[Outcome]
 
     @property
     def measured(self) -> float:
-        """How many times as fast two were, the client beside them; the middle of the rounds."""
-        return statistics.median(
-            two.value / one.value for one, two in zip(self.one, self.two, strict=True)
-        )
+        """How many times as fast two were on all cores, the client beside them; the middle of the rounds."""
+        return _ratio(self.two, self.one)
 
     @property
     def with_own_cores(self) -> float:
-        """How many times as fast two would be with a core each: by what each second of processor time got done."""
-        return _WORKERS * statistics.median(
-            (two.value / two.server) / (one.value / one.server)
-            for one, two in zip(self.one, self.two, strict=True)
-        )
+        """How many times as fast two would be with a core each."""
+        return _WORKERS * _ratio(self.two_on_one_core, self.one)
 
     @property
     def is_lost(self) -> bool:
@@ -57,29 +55,40 @@ class Row:
         return self.with_own_cores < _TARGET
 
     def __str__(self) -> str:
-        def words(outcomes: list[Outcome]) -> str:
-            value = statistics.median(outcome.value for outcome in outcomes)
-            server = statistics.median(outcome.server for outcome in outcomes)
-            client = statistics.median(outcome.client for outcome in outcomes)
-            return f"{value:>11,.0f} (server {server:4.2f}, client {client:4.2f} cores)"
-
         return (
-            f"workers/{self.scenario:6} {words(self.one)} {words(self.two)} {self.measured:5.2f} x,"
-            f" with own cores {self.with_own_cores:5.2f} x (target {_TARGET:g} x)"
+            f"workers/{self.scenario:6} one {_words(self.one)}, two on its core {_words(self.two_on_one_core)},"
+            f" on all {_words(self.two)}: {self.measured:.2f} x,"
+            f" with own cores {self.with_own_cores:.2f} x (target {_TARGET:g} x)"
         )
+
+
+def _ratio(these: list[Outcome], those: list[Outcome]) -> float:
+    return statistics.median(a.value / b.value for a, b in zip(these, those, strict=True))
+
+
+def _words(outcomes: list[Outcome]) -> str:
+    value = statistics.median(outcome.value for outcome in outcomes)
+    server = statistics.median(outcome.server for outcome in outcomes)
+    client = statistics.median(outcome.client for outcome in outcomes)
+    return f"{value:,.0f} (server {server:.2f}, client {client:.2f} cores)"
 
 
 def compare(
     scenarios: Sequence[str], rounds: int, variant: str, size: float = 1.0
 ) -> Iterator[Row]:
     """Each scenario's row; ``size`` is how much of the whole load. ``BenchError`` if a server fails."""
+    on_one_core = ("taskset", "-c", str(server_core()))
     for scenario in scenarios:
-        outcomes: dict[int, list[Outcome]] = {1: [], _WORKERS: []}
+        row = Row(scenario, [], [], [])
         for _ in range(rounds):
-            for workers, found in outcomes.items():
-                with ServerProcess(scenario, variant, workers=workers) as server:
+            for workers, before, found in (
+                (1, (), row.one),
+                (_WORKERS, on_one_core, row.two_on_one_core),
+                (_WORKERS, (), row.two),
+            ):
+                with ServerProcess(scenario, variant, before=before, workers=workers) as server:
                     found.append(_measure(scenario, server, workers, size))
-        yield Row(scenario, outcomes[1], outcomes[_WORKERS])
+        yield row
 
 
 def _measure(scenario: str, server: ServerProcess, workers: int, size: float) -> Outcome:
