@@ -20,10 +20,12 @@ __all__ = ["Watchdog"]
 
 _log = logging.getLogger("bunpy")
 
-#: Seconds between two looks, at the least and at the most. A look takes 1 to 5 µs, 50 with 500 threads; the thread's
-#: waking takes 110 µs (a virtual machine with 2 cores, CPython 3.11). Thirteen a second are 0.15 % of a processor.
-_PERIOD_MIN: Final = 0.05
+#: Seconds between two looks, at the least and at the most, and as a part of what is allowed: a block is surely named
+#: when it has lasted for both. A look takes 1 to 5 µs, 50 with 500 threads; the thread's waking takes 110 µs (a virtual
+#: machine with 2 cores, CPython 3.11). Twenty-five a second are 0.3 % of a processor.
+_PERIOD_MIN: Final = 0.04
 _PERIOD_MAX: Final = 0.25
+_PERIOD: Final = 0.4
 #: Seconds of lateness that mean nothing; and where the loop's thread is at work for most of the time: it gives the
 #: interpreter's lock away 5 ms after it was asked to.
 _PUNCTUAL: Final = 0.001
@@ -66,9 +68,7 @@ class Watchdog:
     def __init__(self, loop: AbstractEventLoop, threshold: float) -> None:
         self._loop = loop
         self._threshold = threshold
-        self._period = min(_PERIOD_MAX, max(_PERIOD_MIN, threshold * 0.75))
-        #: uvloop's clock stands still from the beginning of a turn: it tells when that was.
-        self._has_turn_clock = type(loop).__module__.partition(".")[0] == "uvloop"
+        self._period = min(_PERIOD_MAX, max(_PERIOD_MIN, threshold * _PERIOD))
         self._stopped = threading.Lock()  # released to stop; an Event's wait takes a fourth more
         self._stopped.acquire()
         self._ident = 0
@@ -79,8 +79,7 @@ class Watchdog:
         self._has_asked = False  # whether a beat has been posted
         self._is_waiting = False  # whether it is still on its way
         self._root: FrameType | None = None  # the frame of the callback that was at work
-        self._seen = 0.0  # since when it has been
-        self._since = 0.0  # since when the loop has not turned
+        self._since = 0.0  # since when it surely has been
         self._is_named = False
 
     def start(self) -> None:
@@ -131,7 +130,6 @@ class Watchdog:
                     excess *= _CALLS
                     last += excess
                     self._since += excess
-                    self._seen += excess
             timeout = self._look(woke, began, last)
 
     def _look(self, now: float, began: float, last: float) -> float:
@@ -141,32 +139,25 @@ class Watchdog:
         """
         if self._has_asked and not self._is_waiting:
             self._has_asked = False
-            if now - last < self._period / 2:  # a look that was only for the beat
+            if now - last < self._period * 0.75:  # a look that was only for the beat
                 return self._period
         frames = _stack(sys._current_frames().get(self._ident))
         if self._base is None or len(frames) == self._base:
             return self._period
         root = frames[-1 - self._base] if len(frames) > self._base else None
         if not self._has_asked:
-            self._since = began
-            if self._has_turn_clock:
-                self._since = min(began, max(last, self._loop.time()))
             self._hold(root, began)
             self._is_waiting = self._has_asked = True
             self._loop.call_soon_threadsafe(self._beat)
         elif root is not self._root:
-            self._since = began
             self._hold(root, began)
             if not self._is_waiting:  # the beat came in between, and will not come again
                 self._root = None
         if root is None or self._is_named:
             return self._period
-        # Where only the clock knows of the time before, the call must have been seen for a part of it: a turn may be
-        # long because it is made of many short calls.
-        step = self._threshold / 4
-        end = max(self._since + self._threshold, self._seen + step)
+        end = self._since + self._threshold
         if now < end:
-            return min(self._period, max(0.005, min(step, end - now)))
+            return min(self._period, max(0.005, min(self._threshold / 4, end - now)))
         if now - self._since < _OWN and not any(map(_is_programs, frames)):
             return self._period
         if self._is_waiting and self._loop.is_running():
@@ -179,7 +170,7 @@ class Watchdog:
 
     def _hold(self, root: FrameType | None, began: float) -> None:
         self._root = root
-        self._seen = began
+        self._since = began
         self._is_named = False
 
     def _warn(self, blame: _Blame, now: float) -> None:
