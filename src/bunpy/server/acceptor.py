@@ -29,6 +29,8 @@ _TURN_TIME: Final = 0.001
 _AT_ONCE: Final = 64
 #: What ``accept`` fails with where there is room in the queue and none in the process, or the system.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: Seconds after which a pause is looked at first.
+_AGAIN: Final = 0.02
 #: Seconds in which it is said once that no connection is accepted.
 _QUIET_TIME: Final = 60.0
 
@@ -145,6 +147,8 @@ class Acceptor:
                         self._accept_from(listener)
         else:
             self._pause()
+            # Who is told that there is no room is soon gone, sooner than the next tick comes.
+            asyncio.get_running_loop().call_later(_AGAIN, self.look)
             if now - self._said >= _QUIET_TIME:
                 self._said = now
                 _log.warning(
