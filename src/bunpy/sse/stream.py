@@ -168,9 +168,7 @@ class Stream:
             await self._close_source()
         if self._on_close is not None:
             await self._tell_end()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._task = None
 
     def end(self, reason: EndReason) -> None:
@@ -180,8 +178,10 @@ class Stream:
         self.reason = reason
         self._pump.is_stopped = True
         if self._task is not None:
-            self._start_timer(self._service.config.close_timeout, self._give_up)
+            self._stop_timer()
             self._task.cancel()
+            # Nearly all have ended by then: when thousands leave at once, a timer for each would be their largest cost.
+            self._service.loop.call_soon(self._limit_end)
 
     def _is_cancelled_with_server(self, exc: BaseException) -> bool:
         """Whether all tasks of the loop are cancelled, as ``asyncio.run`` does at its end; not by the source itself."""
@@ -197,11 +197,20 @@ class Stream:
         if self.reason is None and self._outlet.head is not None:
             self._start_timer(self._service.config.head_delay, self._commit)
 
+    def _limit_end(self) -> None:
+        """What has not ended in a turn of the loop may take ``close_timeout`` for it."""
+        if self._task is not None and self._timer is None:
+            self._start_timer(self._service.config.close_timeout, self._give_up)
+
     def _start_timer(self, delay: float, call: Callable[[], None]) -> None:
         """The one timer: first for the head, then for the end."""
+        self._stop_timer()
+        self._timer = self._service.loop.call_later(delay, call)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._service.loop.call_later(delay, call)
+            self._timer = None
 
     def _commit(self) -> None:
         self._timer = None
