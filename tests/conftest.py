@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import signal
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from script import Scripts
 from watching import Log
 
 from bunpy._speedups import IMPLEMENTATION
@@ -83,3 +86,32 @@ def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel hold little of what a server sends, so that backpressure is felt soon."""
     options = (*tuning._PEER_TUNING, ("SOL_SOCKET", "SO_SNDBUF", 16 * 1024))
     monkeypatch.setattr(tuning, "_PEER_TUNING", options)
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """The errors that bunpy logs."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    collector = Collector(logging.WARNING)
+    logging.getLogger("bunpy").addHandler(collector)
+    yield lines
+    logging.getLogger("bunpy").removeHandler(collector)
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """For what a test waits for while it does something else."""
+    with ThreadPoolExecutor(16) as executor:
+        yield executor
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Iterator[Scripts]:
+    """Programs in processes of their own, none of which outlives the test."""
+    with Scripts(tmp_path) as scripts:
+        yield scripts

@@ -18,15 +18,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
-from bunpy.testing import request
+from bunpy.testing import EventClient, request
 
-__all__ = ["BLOCKS", "TIMEOUT", "Script", "Scripts", "Stopwatch"]
+__all__ = ["BLOCKS", "DRAINED", "TIMEOUT", "Script", "Scripts", "Stopwatch", "drain", "stat_inside"]
 
 #: Whether ``serve`` called by a main script blocks: CPython 3.12.0 and 3.12.1 (gh-113964).
 BLOCKS: Final = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 2)
 
 #: Seconds until a wait has failed: far more than anything takes, for machines with much else to do.
 TIMEOUT: Final = 15.0
+
+#: Seconds in which a process with nothing to wait for has drained and gone, the end of the interpreter included.
+DRAINED: Final = 3.0
 
 _START = re.compile(r"bunpy: serving on (https?://\S+) \((?:cython|python)(?:, \d+ workers)?\)\n")
 
@@ -277,3 +280,28 @@ class Scripts:
         script = Script(command, self._folder, input=input, environment=environment)
         self._scripts.append(script)
         return script
+
+
+def drain(script: Script, number: signal.Signals, streams: int = 1) -> list[str]:
+    """Send a signal while each of its servers has so many streams, which must end cleanly, as must the process; the
+    lines that it printed.
+    """
+    assert script.url
+    clients = [
+        EventClient(url, "/events", timeout=TIMEOUT) for url in script.urls for _ in range(streams)
+    ]
+    for client in clients:
+        client.read(1)
+    script.send(number)
+    for client in clients:
+        with client:
+            assert client.read_all() == []
+            assert client.retry is not None
+    assert script.end(DRAINED) == 0
+    assert script.err == ""
+    return script.out.splitlines()
+
+
+def stat_inside(outer: int, pid: int | str) -> Path:
+    """What the kernel tells of the process ``pid`` in the PID namespace of ``outer``; it is gone with the process."""
+    return Path(f"/proc/{outer}/root/proc/{pid}/stat")

@@ -536,14 +536,19 @@ def test_what_a_source_waits_for_is_cancelled_though_its_events_still_wait() -> 
     asyncio.run(main())
 
 
+async def begun(ends: list[str]) -> tuple[Played, asyncio.Task[None]]:
+    """A call whose first event has left, and that has no end of its own."""
+    played = Played()
+    response = EventSourceResponse(forever(ends, "a"), on_close=ends.append)
+    task = asyncio.create_task(played.run(response))
+    await played.until(lambda: played.events == ["a"])
+    return played, task
+
+
 def test_a_call_that_is_cancelled_closes_its_source_and_stays_cancelled() -> None:
     async def main() -> None:
         ends: list[str] = []
-        played = Played()
-        task = asyncio.create_task(
-            played.run(EventSourceResponse(forever(ends, "a"), on_close=ends.append))
-        )
-        await played.until(lambda: played.events == ["a"])
+        _, task = await begun(ends)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -647,11 +652,7 @@ def test_a_data_sender_that_fails_ends_its_stream() -> None:
 def test_streams_end_when_they_are_told_to() -> None:
     async def main() -> None:
         ends: list[str] = []
-        played = Played()
-        task = asyncio.create_task(
-            played.run(EventSourceResponse(forever(ends, "a"), on_close=ends.append))
-        )
-        await played.until(lambda: played.events == ["a"])
+        played, task = await begun(ends)
         await asyncio.to_thread(end_streams)
         await task
         assert ends == ["finally", "shutdown"]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+
 import pytest
 
-from bench.compare import workers
+from bench.compare import command, workers
 from bench.compare.asgi import Row, compare
+from bench.errors import BenchError
 from bench.load.scenarios import Outcome
 from bunpy._speedups import IMPLEMENTATION
 
@@ -47,3 +52,28 @@ def test_one_worker_and_two_are_measured() -> None:
     (row,) = workers.compare(["burst"], 1, IMPLEMENTATION, 0.3)
     assert len(row.one) == len(row.two_on_one_core) == len(row.two) == 1
     assert row.measured > 0
+
+
+@pytest.mark.parametrize(("ratios", "status"), [([5.0, 6.0], 0), ([6.0, 4.9, 6.0], 1), ([], 2)])
+def test_the_exit_status_says_how_it_went(
+    ratios: list[float],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[object] = []
+
+    def found(scenarios: Sequence[str], rounds: int, variant: str) -> Iterator[Row]:
+        asked.extend((scenarios, rounds, variant))
+        if not ratios:
+            raise BenchError("no server")
+        for ratio in ratios:
+            yield Row("burst", [ratio], [1.0])
+
+    monkeypatch.setattr(sys, "argv", ["compare", "--rounds", "7", "--pure"])
+    begin = partial(sys.stdout.write, "begins\n")
+    assert command.run("bench.compare.x", "What.", found, ("burst",), begin) == status
+    assert asked == [("burst",), 7, "python"]
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1 + len(ratios)
+    assert captured.err == ("" if ratios else "no server\n")

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,10 +38,9 @@ def handler(req):
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        scripts.write(APP, "app.py", prelude="")
-        yield scripts
+def scripts(scripts: Scripts) -> Scripts:
+    scripts.write(APP, "app.py", prelude="")
+    return scripts
 
 
 def run(

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,10 +45,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets are not
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        scripts.write(APP, "app.py", prelude="")
-        yield scripts
+def scripts(scripts: Scripts) -> Scripts:
+    scripts.write(APP, "app.py", prelude="")
+    return scripts
 
 
 def start(scripts: Scripts, *words: str) -> Script:

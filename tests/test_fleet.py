@@ -17,8 +17,8 @@ from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
-from script import TIMEOUT, Script, Scripts, Stopwatch
-from watching import until
+from script import TIMEOUT, Script, Scripts, Stopwatch, drain, stat_inside
+from watching import is_refused, until
 
 from bunpy.errors import ConfigError, ImportFailed
 from bunpy.serve import Request, Server, SSEResponse, serve
@@ -83,18 +83,6 @@ def is_there(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-@pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        yield scripts
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as executor:
-        yield executor
 
 
 def run(scripts: Scripts, call: str, **options: str) -> Script:
@@ -323,17 +311,7 @@ def test_options_are_checked_in_this_process() -> None:
 def test_a_signal_drains_all(scripts: Scripts, number: signal.Signals, block: bool) -> None:
     script = run(scripts, f"serve(answers, port=0, workers=2, block={block})")
     found = pids(script.url, 2)
-    clients = [EventClient(script.url, "/events", timeout=TIMEOUT) for _ in range(8)]
-    for client in clients:
-        client.read(1)
-    script.send(number)
-    for client in clients:
-        with client:
-            assert client.read_all() == []
-            assert client.retry is not None
-    assert script.end(SOON) == 0
-    assert script.err == ""
-    assert script.out.splitlines() == ["generator closed"] * 8
+    assert drain(script, number, streams=8) == ["generator closed"] * 8
     assert not [pid for pid in found if is_there(pid)]
 
 
@@ -406,14 +384,6 @@ def test_a_shorter_grace_takes_effect(executor: ThreadPoolExecutor) -> None:
         server.stop(grace=0.1)
         stopping.result(SOON)
         client.read_all()
-
-
-def is_refused(server: Server) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", server.port), TIMEOUT).close()
-    except ConnectionError:
-        return True
-    return False
 
 
 def test_a_worker_that_does_not_end_is_killed(scripts: Scripts) -> None:
@@ -806,7 +776,7 @@ serve(answers, port=0, workers=2, block={block})
     assert script.url
     (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
     orphan = request(script.url, path="/orphan", timeout=TIMEOUT).text()
-    stat = Path(f"/proc/{inner}/root/proc/{orphan}/stat")
+    stat = stat_inside(int(inner), orphan)
     until(lambda: not stat.exists(), SOON)
     with EventClient(script.url, "/events", timeout=TIMEOUT) as client:
         client.read(1)

@@ -93,7 +93,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bunpy.server.log",
         "bunpy.server.tls",
     ),
-    ("bunpy.server.sockets",),
+    ("bunpy.server.drain", "bunpy.server.sockets"),
     ("bunpy.server.server",),
     # Several of them
     ("bunpy.workers.backoff", "bunpy.workers.link", "bunpy.workers.sockets"),

@@ -311,12 +311,6 @@ def listener(tmp_path: Path) -> Iterator[Manager]:
         yield manager
 
 
-@pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        yield scripts
-
-
 def messages(manager: Manager) -> list[list[str]]:
     """All that has arrived."""
     found = []

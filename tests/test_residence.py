@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,12 +28,6 @@ from bunpy.testing import EventClient, request, serving
 
 #: Seconds in which a process that waits for nothing is gone, the end of the interpreter included.
 SOON = 3.0
-
-
-@pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        yield scripts
 
 
 def is_up_after_its_end(script: Script) -> bool:

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +22,6 @@ from bunpy.testing import EventClient, request, serving
 
 def hello(req: Request) -> str:
     return "hello"
-
-
-@pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        yield scripts
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from typing import Any, cast
 
 import pytest
 from certificates import Pair
-from script import BLOCKS, TIMEOUT, Script, Scripts, Stopwatch
+from script import BLOCKS, DRAINED, TIMEOUT, Scripts, Stopwatch, drain, stat_inside
+from watching import until
 
 from bunpy.server import signals
 from bunpy.server.handle import Server
@@ -30,31 +31,6 @@ BOTH = pytest.mark.parametrize("number", [SIGINT, SIGTERM])
 
 #: Seconds in which a second signal ends the process: half of one, and what it takes to repeat a signal that was lost.
 GONE = 0.7
-
-#: Seconds in which a process with nothing to wait for has drained and gone, the end of the interpreter included.
-SOON = 3.0
-
-
-@pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        yield scripts
-
-
-def drain(script: Script, number: Number) -> list[str]:
-    """Send a signal while streams run, which must end cleanly, as must the process; the lines that it printed."""
-    assert script.url
-    clients = [EventClient(url, "/events") for url in script.urls]
-    for client in clients:
-        client.read(1)
-    script.send(number)
-    for client in clients:
-        with client:
-            assert client.read_all() == []
-            assert client.retry is not None
-    assert script.end(SOON) == 0
-    assert script.err == ""
-    return script.out.splitlines()
 
 
 def wait_until_refused(url: str) -> None:
@@ -131,7 +107,7 @@ def test_with_nothing_to_drain(scripts: Scripts, number: Number) -> None:
         script.wait_for("after serve")
         script.send(number)
     for script in sleepers:
-        assert script.end(SOON) == 0
+        assert script.end(DRAINED) == 0
         assert script.err == ""
 
 
@@ -209,7 +185,7 @@ def test_a_signal_right_after_the_start_line(scripts: Scripts, number: Number, b
     script = scripts.run(f"serve(handler, port=0, block={block})")
     script.wait_until(lambda: bool(script.urls))
     script.send(number)
-    assert script.end(SOON) == 0
+    assert script.end(DRAINED) == 0
     assert script.err == ""
 
 
@@ -229,7 +205,7 @@ def test_a_busy_loop(scripts: Scripts, number: Number) -> None:
         script.wait_for("blocking")
         script.send(number)
         assert asked.result(TIMEOUT).text() == "hello"
-    assert script.end(SOON) == 0
+    assert script.end(DRAINED) == 0
 
 
 @BOTH
@@ -253,7 +229,7 @@ def test_a_handler_that_is_still_at_work(scripts: Scripts, tmp_path: Path, numbe
         (tmp_path / "go").touch()
         answer = asked.result(TIMEOUT)
     assert (answer.status, answer.text(), answer.closes) == (200, "hello", True)
-    assert script.end(SOON) == 0
+    assert script.end(DRAINED) == 0
 
 
 @pytest.mark.parametrize(
@@ -281,7 +257,7 @@ def interrupts(req):
         client.read(1)
         assert request(script.url, path="/interrupt").text() == "hello"
         assert client.read_all() == []
-    assert script.end(SOON) == 0
+    assert script.end(DRAINED) == 0
 
 
 def test_serving_again_after_a_drain(scripts: Scripts) -> None:
@@ -295,7 +271,7 @@ def test_serving_again_after_a_drain(scripts: Scripts) -> None:
         url = script.urls[-1]
         assert request(url).text() == "hello"
         script.send(SIGTERM)
-    assert script.end(SOON) == 0
+    assert script.end(DRAINED) == 0
     assert script.out == "after both\n"
 
 
@@ -448,7 +424,7 @@ def test_when_all_servers_have_stopped_a_signal_is_what_it_was(
         except KeyboardInterrupt:
             say("interrupted")
     """)
-    status = script.end(SOON)
+    status = script.end(DRAINED)
     assert (script.out.strip() or status) == end
 
 
@@ -470,7 +446,7 @@ def test_a_test_run_keeps_its_signals(scripts: Scripts, number: Number) -> None:
     script = scripts.command(*command, environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     script.wait_for("serving")
     script.send(number)
-    assert script.end(SOON) == (2 if number is SIGINT else -SIGTERM)
+    assert script.end(DRAINED) == (2 if number is SIGINT else -SIGTERM)
 
 
 # --- SIGHUP --------------------------------------------------------------------------------------
@@ -500,7 +476,7 @@ def test_sighup_reads_the_certificate_again(scripts: Scripts, tmp_path: Path) ->
     assert "Traceback" not in script.err
     assert presented() == new.der
     script.send(SIGTERM)
-    assert script.end(SOON) == 0
+    assert script.end(DRAINED) == 0
 
 
 # --- as a container runs it ----------------------------------------------------------------------
@@ -577,7 +553,7 @@ def test_process_1_drains(init: Callable[[str], Init], source: str) -> None:
         client.read(1)
         process.send(SIGTERM)
         assert client.read_all() == []
-    assert process.script.end(SOON) == 0
+    assert process.script.end(DRAINED) == 0
 
 
 @LIVES
@@ -595,11 +571,8 @@ def test_process_1_reaps(init: Callable[[str], Init]) -> None:
     """Whose parent has gone is its child, and stays a zombie until it is asked for."""
     process = init("serve(answers, port=0)")
     orphan = request(process.script.url, path="/orphan").text()
-    stat = Path(f"/proc/{process.pid}/root/proc/{orphan}/stat")
-    watch = Stopwatch()
-    while stat.exists():
-        assert watch.seconds < SOON, stat.read_text()
-        threading.Event().wait(0.01)
+    stat = stat_inside(process.pid, orphan)
+    until(lambda: not stat.exists(), DRAINED)
 
 
 @pytest.mark.parametrize("block", [False, True])
@@ -631,7 +604,7 @@ def test_an_interrupt_of_asyncio_run_is_nobodys_error(scripts: Scripts) -> None:
     with EventClient(script.url, "/events") as client:
         client.read(1)
         script.send(SIGINT)
-        script.end(SOON)
+        script.end(DRAINED)
     assert "the generator raised" not in script.err
 
 

@@ -106,12 +106,6 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return taken
 
 
-@pytest.fixture
-def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    with Scripts(tmp_path) as scripts:
-        yield scripts
-
-
 def place(function: Callable[..., Any], offset: int, name: str | None = None) -> str:
     """How a function of this file is named when it is ``offset`` lines below its ``def``."""
     code = function.__code__

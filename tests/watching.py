@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 
 import pytest
@@ -38,6 +39,20 @@ class Gate:
 
     def open(self) -> None:
         self._future.set_result(None)
+
+
+class Endless:
+    """A generator of one event, that then waits for ever; ``closed`` counts how often it has been finalised."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def __call__(self) -> AsyncIterator[str]:
+        try:
+            yield "first"
+            await asyncio.sleep(3600)
+        finally:
+            self.closed += 1
 
 
 class Log:
@@ -86,3 +101,12 @@ def service_of(server: Server) -> Service:
 
 def connections(server: Server) -> list[HTTPProtocol]:
     return list(service_of(server).connections)
+
+
+def is_refused(server: Server) -> bool:
+    """Whether nobody listens where it was."""
+    try:
+        socket.create_connection(("127.0.0.1", server.port), SOON).close()
+    except ConnectionError:
+        return True
+    return False

@@ -5,7 +5,6 @@ Each round measures both, one after the other, each in a fresh process; exit sta
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from bench.errors import BenchError
+from bench.compare.command import run
 from bench.load.cores import pin_client
 from bench.load.process import ServerProcess
 from bench.load.scenarios import SCENARIOS
-from bunpy._speedups import IMPLEMENTATION
 from bunpy.server.sockets import raise_descriptor_limit
 
 __all__ = ["Row", "compare"]
@@ -74,27 +72,12 @@ def compare(
         yield Row(scenario, values[_OURS], values[_THEIRS])
 
 
-def main() -> int:
-    """Compare, and say how it went."""
-    parser = argparse.ArgumentParser(prog="python -m bench.compare.asgi", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
-    parser.add_argument("--pure", action="store_true", help="bunpy without the extension")
-    arguments = parser.parse_args()
+def _begin() -> None:
     raise_descriptor_limit()
     pin_client()
     print(", ".join(f"{package} {version(package)}" for package in _PACKAGES))
     print(f"{'':11} {_OURS:>12} {_THEIRS:>12}")
-    has_lost = False
-    variant = "python" if arguments.pure else IMPLEMENTATION
-    try:
-        for row in compare(("burst", "llm", "ticks"), arguments.rounds, variant):
-            print(row, flush=True)
-            has_lost = has_lost or row.is_lost
-    except BenchError as exc:
-        print(exc, file=sys.stderr)
-        return 2
-    return int(has_lost)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("bench.compare.asgi", __doc__, compare, ("burst", "llm", "ticks"), _begin))

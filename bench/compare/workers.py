@@ -8,7 +8,6 @@ Exit status 1 if that is less than 1.7 times what one gets.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -16,12 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.errors import BenchError
+from bench.compare.command import run
 from bench.load import wrk
 from bench.load.cores import server_core
 from bench.load.process import ServerProcess
 from bench.load.scenarios import SCENARIOS, Outcome
-from bunpy._speedups import IMPLEMENTATION
 
 __all__ = ["Row", "compare"]
 
@@ -104,24 +102,9 @@ def _measure(scenario: str, server: ServerProcess, workers: int, size: float) ->
     )
 
 
-def main() -> int:
-    """Compare, and say how it went."""
-    parser = argparse.ArgumentParser(prog="python -m bench.compare.workers", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
-    parser.add_argument("--pure", action="store_true", help="without the extension")
-    arguments = parser.parse_args()
+def _begin() -> None:
     print(f"{len(os.sched_getaffinity(0))} cores for the workers and the client")
-    has_lost = False
-    variant = "python" if arguments.pure else IMPLEMENTATION
-    try:
-        for row in compare(("hello", "burst"), arguments.rounds, variant):
-            print(row, flush=True)
-            has_lost = has_lost or row.is_lost
-    except BenchError as exc:
-        print(exc, file=sys.stderr)
-        return 2
-    return int(has_lost)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("bench.compare.workers", __doc__, compare, ("hello", "burst"), _begin))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from bunpy.errors import HTTPError
@@ -23,14 +23,15 @@ from bunpy.http.wire import (
 
 if TYPE_CHECKING:
     from bunpy.http.request import Request
+    from bunpy.http.service import Service
 
 __all__ = [
     "connection_after",
     "error_response",
+    "fields_of",
     "plain_answer",
     "stream_head",
     "turned_away",
-    "with_request_id",
 ]
 
 #: Seconds, from and to: when whoever is turned away may come back.
@@ -86,7 +87,23 @@ def error_response(exc: BaseException) -> Response:
     return Response("Internal Server Error\n", 500)
 
 
-def with_request_id(date: bytes, headers: Headers | None, request: Request) -> bytes:
+def fields_of(
+    response: Response, request: Request, service: Service
+) -> tuple[Headers | None, bytes]:
+    """The header fields of an answer, those for CORS included, and the lines that are the server's own: the Date and,
+    where the request has an id, X-Request-Id.
+    """
+    headers, cors = response.headers, service.config.cors
+    if cors is not None:
+        headers = cors.headers_for(request, response)
+    if not request.has_id:
+        return headers, service.date
+    if isinstance(headers, Iterator):
+        headers = [*headers]  # it is looked through twice
+    return headers, _with_request_id(service.date, headers, request)
+
+
+def _with_request_id(date: bytes, headers: Headers | None, request: Request) -> bytes:
     """The Date field, and after it X-Request-Id unless that is among ``headers``.
 
     It is not put among them: each id is another, and the lines that are made of those are kept.

@@ -17,14 +17,14 @@ from bunpy.http.account import Account
 from bunpy.http.answer import (
     connection_after,
     error_response,
+    fields_of,
     plain_answer,
     stream_head,
     turned_away,
-    with_request_id,
 )
 from bunpy.http.hangup import Probe, reset
 from bunpy.http.response import ASYNC, Content, Response, response_from
-from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS, Headers
+from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS
 from bunpy.sse.response import SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.sse.threaded import ThreadedSource
@@ -59,26 +59,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_after",
-        "_cors",
-        "_counted_for",
-        "_doubt",
-        "_flow",
-        "_has_begun",
-        "_is_counted",
-        "_is_lost",
-        "_keeps_alive",
-        "_loss",
-        "_on_answered",
-        "_outlet",
-        "_peer",
-        "_request",
-        "_service",
-        "_task",
-        "_transport",
-        "account",
-        "stream",
-    )
+        "_after", "_counted_for", "_doubt", "_flow", "_has_begun", "_is_counted", "_is_lost", "_keeps_alive", "_loss",
+        "_on_answered", "_outlet", "_peer", "_request", "_service", "_task", "_transport", "account", "stream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,7 +74,6 @@ class Exchange:
     ) -> None:
         self._service = service
         self._peer = peer
-        self._cors = service.config.cors
         #: What is counted and told of its requests.
         self.account = Account(service)
         self._transport = transport
@@ -129,7 +111,7 @@ class Exchange:
             context.run(self.account.open, request)
         try:
             result: Any = None
-            if self._cors is not None or service.pages or not self._peer.has_place:
+            if service.config.cors is not None or service.pages or not self._peer.has_place:
                 result = self._answer_ourselves(request)
             if result is None:
                 result = context.run(service.handler, request)
@@ -148,16 +130,18 @@ class Exchange:
 
     def _answer_ourselves(self, request: Request) -> Response | None:
         """What no handler is asked for: the answer to a client that has no place, one of our pages, a preflight."""
+        service = self._service
         has_place = self._peer.has_place or self._peer.ask_again()
-        page = self._service.pages.get(request.path)
+        page = service.pages.get(request.path)
         if page is not None and request.method in ("GET", "HEAD"):
             # Also without a place: a server that is full is healthy, and to be seen by who watches it.
             self._keeps_alive = self._keeps_alive and has_place
-            return page(self._service, request)
+            return page(service, request)
         if not has_place:
             self.account.turn_away()
             return turned_away(request)
-        return None if self._cors is None else self._cors.preflight(request)
+        cors = service.config.cors
+        return None if cors is None else cors.preflight(request)
 
     def lose(self, reason: EndReason) -> None:
         """The client has gone: cancel whatever is still made for it. The first reason counts."""
@@ -229,26 +213,11 @@ class Exchange:
         except Exception as exc:
             self._send_error(exc)
 
-    def _headers_of(
-        self, response: Response, request: Request, date: bytes
-    ) -> tuple[Headers | None, bytes]:
-        """The header fields of an answer, and those that are the server's own, where there is more than the Date."""
-        headers = response.headers
-        if self._cors is not None:
-            headers = self._cors.headers_for(request, response)
-        if not request.has_id:
-            return headers, date
-        if isinstance(headers, Iterator):
-            headers = [*headers]  # it is looked through twice
-        return headers, with_request_id(date, headers, request)
-
     def _send(self, response: Response, content: Content) -> None:
         request, service = self._request, self._service
         assert request is not None
         keeps_alive = self._keeps_alive and not service.is_stopping
-        headers, date = response.headers, service.date
-        if self._cors is not None or request.has_id:
-            headers, date = self._headers_of(response, request, date)
+        headers, date = fields_of(response, request, service)
         data, self._after = plain_answer(
             response.status,
             headers,
@@ -318,9 +287,7 @@ class Exchange:
             return
         keeps_alive = self._keeps_alive and not service.is_stopping
         try:
-            headers, date = response.headers, service.date
-            if self._cors is not None or request.has_id:
-                headers, date = self._headers_of(response, request, date)
+            headers, date = fields_of(response, request, service)
             head, self._after = stream_head(
                 response,
                 headers,

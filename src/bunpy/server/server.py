@@ -1,4 +1,4 @@
-"""A server's life: it opens, it serves, it drains. The thread it does that in, and the signals, are elsewhere."""
+"""A server's life: it opens, it serves, it ends. The thread it does that in, and the signals, are elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
-from typing import Final
 
 from bunpy.errors import ConfigError
 from bunpy.http.counters import Counters
@@ -18,6 +17,7 @@ from bunpy.http.stats import Stats
 from bunpy.server.acceptor import EXCESS, RESERVE, Acceptor, descriptors
 from bunpy.server.collector import Collector
 from bunpy.server.config import Config, StreamsEnd
+from bunpy.server.drain import Drain
 from bunpy.server.handle import Server
 from bunpy.server.importer import load
 from bunpy.server.listeners import Listeners
@@ -32,18 +32,6 @@ from bunpy.workers.board import Board
 __all__ = ["LocalServer", "tls_of"]
 
 _log = logging.getLogger("bunpy")
-
-#: Seconds over which the ends of very many streams are spread when a server stops, and the steps in which they are.
-SPREAD_TIME: Final = 2.0
-_SPREAD_STEP: Final = 0.01
-#: Streams that end in one step at the least: up to 2,000 a second nothing is gained by waiting.
-_SPREAD_MIN: Final = 20
-#: Seconds for generators to see that they are cancelled, once a server's grace is over.
-_LAST_TIME: Final = 0.2
-#: Seconds in which whoever has a connection to a retiring server may use it once more, and learn that it was the last
-#: time; and for a connection that was just accepted to become one.
-PATIENCE: Final = 1.0
-_MOMENT: Final = 0.1
 
 
 class LocalServer(Server):
@@ -79,7 +67,7 @@ class LocalServer(Server):
         self._loop: AbstractEventLoop | None = None
         self._service: Service | None = None
         self._stop_asked: Future[StreamsEnd] | None = None
-        self._hurry: Future[None] | None = None
+        self._drain: Drain | None = None
         self._is_retiring = False
         # The grace, and what becomes of streams, if asked to stop before there was a loop.
         self._early_stop: tuple[float, StreamsEnd] | None = None
@@ -144,7 +132,6 @@ class LocalServer(Server):
         loop = self._loop = asyncio.get_running_loop()
         self.claim_thread()
         self._stop_asked = loop.create_future()
-        self._hurry = loop.create_future()
         service = self._service = Service(
             self._handler, config, loop, self._hosts, self._most_connections(), self._counters
         )
@@ -161,6 +148,7 @@ class LocalServer(Server):
             handshake_timeout=config.handshake_timeout,
         )
         service.on_accepted = acceptor.accepted
+        drain = self._drain = Drain(service, acceptor, self._listeners)
         orphans = Orphans()
         collector = Collector()
 
@@ -186,7 +174,7 @@ class LocalServer(Server):
                 self._ask_stop(*self._early_stop)
             streams = await self._stop_asked
             self._notify.stopping()
-            await self._drain(service, acceptor, streams, self._hurry)
+            await drain.run(streams, is_retiring=self._is_retiring)
         except BaseException as exc:
             if not opened.done():
                 opened.set_exception(exc)
@@ -209,77 +197,12 @@ class LocalServer(Server):
 
     def _ask_stop(self, grace: float, streams: StreamsEnd) -> None:
         """Begin to stop, or let an earlier end of the grace than before take effect."""
-        stop_asked, hurry = self._stop_asked, self._hurry
+        stop_asked, drain = self._stop_asked, self._drain
         assert stop_asked is not None
-        assert hurry is not None
+        assert drain is not None
         if not stop_asked.done():
             stop_asked.set_result(streams)
-        stop_asked.get_loop().call_later(max(0.0, grace), _settle, hurry)
-
-    async def _drain(
-        self, service: Service, acceptor: Acceptor, streams: StreamsEnd, hurry: Future[None]
-    ) -> None:
-        """Stop in order, until ``hurry`` is done at the latest."""
-        # 1. Nobody new; and from now on, each answer says that it is its connection's last.
-        service.is_stopping = True
-        service.lets_finish = streams == "finish"
-        acceptor.close()
-        self._listeners.close()
-        await asyncio.sleep(0)  # those that were accepted just now get to be connections
-        if self._is_retiring:
-            await self._be_patient(service, hurry)
-        await acceptor.abort_handshakes()
-        # 2. Whoever waits for nothing goes; whoever waits for an answer gets it, and is the last to.
-        idle: Future[None] = service.loop.create_future()
-        service.on_idle = lambda: _settle(idle)
-        if not service.connections:
-            service.on_idle()
-        # 3. Streams end, a few at a time if they are many, so that their clients do not all come back at once.
-        await self._end_streams(service, hurry, is_spread=streams == "spread")
-        # 4. They have until the grace is over.
-        await asyncio.wait([idle, hurry], return_when=asyncio.FIRST_COMPLETED)
-        # 5. Streams that were to come to their own end have not: they end now.
-        if service.lets_finish and not idle.done():
-            service.lets_finish = False
-            await self._end_streams(service, hurry, is_spread=False)
-            await asyncio.wait([idle], timeout=_LAST_TIME)
-        # 6. What is left is cut off, and its generators have one more moment.
-        if not idle.done():
-            for connection in list(service.connections):
-                connection.cut_off("shutdown")
-            await asyncio.wait([idle], timeout=_LAST_TIME)
-        if not idle.done():
-            _log.error(
-                "stopped with %d connections whose handlers or generators did not end",
-                len(service.connections),
-            )
-
-    async def _be_patient(self, service: Service, hurry: Future[None]) -> None:
-        """Let whoever has a connection use it once more: who closes it may cross a request on its way (RFC 9112 9.6).
-
-        Where handshakes may be going on, all the time is given.
-        """
-        moment = _MOMENT if self._tls is None else PATIENCE
-        await asyncio.wait([hurry], timeout=moment)
-        if not service.connections or hurry.done():
-            return
-        gone: Future[None] = service.loop.create_future()
-        service.on_idle = lambda: _settle(gone)
-        await asyncio.wait(
-            [gone, hurry], timeout=PATIENCE - moment, return_when=asyncio.FIRST_COMPLETED
-        )
-
-    async def _end_streams(self, service: Service, hurry: Future[None], is_spread: bool) -> None:
-        """Tell every connection that the server stops."""
-        connections = list(service.connections)
-        turn = len(connections)
-        if is_spread:
-            turn = max(_SPREAD_MIN, int(turn / SPREAD_TIME * _SPREAD_STEP))
-        for start in range(0, len(connections), turn or 1):
-            for connection in connections[start : start + turn]:
-                connection.stop()
-            if start + turn < len(connections):
-                await asyncio.wait([hurry], timeout=0 if hurry.done() else _SPREAD_STEP)
+        stop_asked.get_loop().call_later(max(0.0, grace), drain.hasten)
 
 
 def tls_of(config: Config) -> TLS | None:
@@ -299,8 +222,3 @@ def _function(handler: Handler | str) -> Handler:
     if not callable(handler):
         raise TypeError(f"a handler is a function of a request, not {handler!r}")
     return handler
-
-
-def _settle(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
