@@ -668,3 +668,23 @@ def test_a_burst_of_connections_while_it_stops(executor: ThreadPoolExecutor) -> 
         for future in asked:
             with suppress(ConnectionError):
                 assert future.result(TIMEOUT).statuses in ([200], [])
+
+
+# --- while another takes its place ----------------------------------------------------------------
+
+
+def test_who_has_a_connection_may_use_it_once_more() -> None:
+    """Also to ask whether the server is ready: it is, for another accepts from the same sockets."""
+    with serving(hello, health=True) as server, ExitStack() as stack:
+        asking, using = (stack.enter_context(Connection(server)) for _ in range(2))
+        for connection in (asking, using):
+            connection.send(GET % b"/")
+            connection.receive_until(b"hello")
+        local(server).retire(TIMEOUT, "spread")
+        until(lambda: is_stopping(server))
+        asking.send(GET % b"/readyz")
+        using.send(GET % b"/")
+        for connection, text in ((asking, b"ready\n"), (using, b"hello")):
+            (answer,) = parse_answers(connection.receive_to_end())
+            assert (answer.status, answer.body) == (200, text)
+            assert answer.headers["connection"] == "close"

@@ -50,6 +50,7 @@ class Drain:
         """Stop in order. Another server accepts from the same sockets where this one ``is_retiring``."""
         service, hurry = self._service, self._hurry
         # 1. Nobody new; and from now on, each answer says that it is its connection's last.
+        service.is_retiring = is_retiring
         service.is_stopping = True
         service.lets_finish = streams == "finish"
         self._acceptor.close()
