@@ -20,6 +20,7 @@ import pytest
 from watching import connections, until
 
 from bunpy.http import hangup
+from bunpy.http.agenda import Agenda
 from bunpy.http.hangup import Probe, is_hung_up, reset, untaken
 from bunpy.serve import Request, Response, SSEResponse
 from bunpy.sse.stream import Stream
@@ -204,8 +205,8 @@ def probing(
     async def main() -> FakeStream:
         ours, peer = pair
         stream, transport = FakeStream(ours), FakeTransport()
-        loop = asyncio.get_running_loop()
-        probe = Probe(loop, transport, ours.fileno(), cast(Stream, stream), has_fin)
+        agenda = Agenda(asyncio.get_running_loop())
+        probe = Probe(agenda, transport, ours.fileno(), cast(Stream, stream), has_fin)
         probe.look()
         act(stream, transport, peer)
         await asyncio.sleep(0.1)

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "bunpy.sse.event",
         "bunpy.sse.reason",
+        "bunpy.http.agenda",
         "bunpy.http.ending",
         "bunpy.http.limits",
         "bunpy.http.printable",

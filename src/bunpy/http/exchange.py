@@ -163,8 +163,8 @@ class Exchange:
         self._doubt = has_fin
         sock = self._transport.get_extra_info("socket")
         if self.stream is not None and sock is not None and sys.platform != "win32":
-            loop = self._service.loop
-            Probe(loop, self._transport, sock.fileno(), self.stream, has_fin).look()
+            agenda = self._service.agenda
+            Probe(agenda, self._transport, sock.fileno(), self.stream, has_fin).look()
 
     async def _answer_later(self, result: Awaitable[Any]) -> None:
         """Await an async handler, and stream in its task."""

@@ -7,10 +7,11 @@ import select
 import socket
 import struct
 import sys
-from asyncio import AbstractEventLoop, Transport
+from asyncio import Transport
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from bunpy.http.agenda import Agenda
     from bunpy.sse.stream import Stream
 
 __all__ = ["Probe", "is_hung_up", "reset", "silence", "untaken"]
@@ -31,17 +32,17 @@ class Probe:
     now, because it has sent more than is kept: its FIN is looked for first.
     """
 
-    __slots__ = ("_fd", "_has_fin", "_looks", "_loop", "_stream", "_transport")
+    __slots__ = ("_agenda", "_fd", "_has_fin", "_looks", "_stream", "_transport")
 
     def __init__(
         self,
-        loop: AbstractEventLoop,
+        agenda: Agenda,
         transport: Transport,
         fd: int,
         stream: Stream,
         has_fin: bool,
     ) -> None:
-        self._loop = loop
+        self._agenda = agenda
         self._transport = transport
         self._fd = fd
         self._stream = stream
@@ -58,11 +59,11 @@ class Probe:
             return
         self._has_fin = self._has_fin or bool(events & _FIN)
         if not self._has_fin:
-            self._loop.call_later(_FIN_DELAY, self.look)
+            self._agenda.call_later(_FIN_DELAY, self.look)
             return
         self._stream.comment()
         if self._looks < len(_DELAYS):
-            self._loop.call_later(_DELAYS[self._looks], self.look)
+            self._agenda.call_later(_DELAYS[self._looks], self.look)
             self._looks += 1
 
 

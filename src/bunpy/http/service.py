@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bunpy._speedups import BytesBuffer, EventBuffer
 from bunpy.http.access_log import AccessLog
+from bunpy.http.agenda import Agenda
 from bunpy.http.counters import Counters
 from bunpy.http.known_heads import KnownHeads
 from bunpy.http.limits import Limits
@@ -34,6 +35,7 @@ class Service:
     """One server's handler, options, connections and buffers, and the loop that they all live on."""
 
     __slots__ = (
+        "agenda",
         "config",
         "connections",
         "context",
@@ -73,6 +75,8 @@ class Service:
         self.handler = handler
         self.config = config
         self.loop = loop
+        #: For what very many connections may want at the same time.
+        self.agenda = Agenda(loop)
         self.hosts = hosts
         #: What each request's context is a copy of, so that none sees another's variables.
         self.context = contextvars.copy_context()
