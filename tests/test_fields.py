@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from watching import shown
 
 from bunpy._speedups import fields
 from bunpy.errors import BunpyError, InvalidEvent, InvalidResponse
@@ -71,7 +72,7 @@ def test_data_text(data: object, text: str) -> None:
         ({"a": object()}, "Object of type object is not JSON serializable"),
         ({(1, 2): 3}, "keys must be str, int, float, bool or None, not tuple"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_data_text_refuses(data: object, reason: str) -> None:
     with pytest.raises(InvalidEvent) as caught:

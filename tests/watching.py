@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,11 @@ def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
         time.sleep(0.002)
+
+
+def shown(value: object) -> str:
+    """A value in a test's name, without its address: the name is the same in every run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 class Gate:
