@@ -312,7 +312,7 @@ def test_nothing_is_left() -> None:
 
 
 def test_a_server_is_freed() -> None:
-    """Nothing keeps its handler alive: not the hook at exit, not the signals."""
+    """Nothing keeps its handler alive, as the hook at exit would."""
     freed = threading.Event()
 
     class Handler:

@@ -9,12 +9,13 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, getsignal
 from signal import Signals as Number
 from typing import Any, cast
+from weakref import ref
 
 import pytest
 from certificates import Pair
@@ -258,6 +259,27 @@ def interrupts(req):
         assert request(script.url, path="/interrupt").text() == "hello"
         assert client.read_all() == []
     assert script.end(DRAINED) == 0
+
+
+def test_a_server_that_has_stopped_is_freed(scripts: Scripts) -> None:
+    """With its handler: the signals that would have stopped it do not keep it."""
+    script = scripts.run("""
+        import gc, weakref
+        class Handler:
+            def __call__(self, req):
+                return "hello"
+        def live():
+            handler = Handler()
+            server = serve(handler, port=0)
+            server.stop()
+            return weakref.ref(server), weakref.ref(handler)
+        server, handler = live()
+        while server() is not None or handler() is not None:
+            gc.collect()
+        say("freed")
+    """)
+    assert script.end(DRAINED) == 0
+    assert script.out == "freed\n"
 
 
 def test_serving_again_after_a_drain(scripts: Scripts) -> None:
@@ -636,8 +658,9 @@ class FakeServer:
             call()
 
 
-#: What the tests made: each is told that the main thread has heard, or it would go on telling this one.
-WATCHERS: list[Signals] = []
+#: What the tests made, with what it watches: each is told that the main thread has heard, or it would go on telling
+#: this one.
+WATCHERS: list[tuple[Signals, Sequence[FakeServer]]] = []
 
 
 @pytest.fixture
@@ -648,14 +671,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(signals, "_REPEAT_TIME", 60.0)
     yield numbers
     while WATCHERS:
-        WATCHERS.pop().forget()
+        WATCHERS.pop()[0].forget()
 
 
 def watching(*servers: FakeServer) -> Signals:
     """Signals that watch these, without a handler's being set."""
     watcher = Signals()
-    WATCHERS.append(watcher)
-    watcher._servers = [cast(Server, server) for server in servers]
+    WATCHERS.append((watcher, servers))
+    watcher._references = [ref(cast(Server, server)) for server in servers]
     return watcher
 
 

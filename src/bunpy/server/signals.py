@@ -10,6 +10,7 @@ import threading
 import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ReferenceType, ref
 
 if TYPE_CHECKING:
     from bunpy.server.handle import Server
@@ -31,7 +32,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._servers: list[Server] = []
+        # Weakly: one that has stopped, and its handler, are nobody's but the program's.
+        self._references: list[ReferenceType[Server]] = []
         self._is_draining = False
         self._is_ending = False
         self._is_telling = False
@@ -40,8 +42,7 @@ class Signals:
 
     def watch(self, server: Server) -> None:
         """Let signals stop ``server`` too; a thread that is not the main one cannot set the handlers for that."""
-        self._servers = [other for other in self._servers if not other.is_closed]
-        self._servers.append(server)
+        self._references = [ref(other) for other in (*self._running, server)]
         self._is_draining = False
         self._has_heard.clear()
         if threading.current_thread() is not threading.main_thread():
@@ -62,14 +63,22 @@ class Signals:
 
     def forget(self) -> None:
         """Handle signals for nobody any more."""
-        self._servers = []
+        self._references = []
         self._is_draining = False
         self._has_heard.set()
+
+    @property
+    def _servers(self) -> list[Server]:
+        return [server for reference in self._references if (server := reference()) is not None]
+
+    @property
+    def _running(self) -> list[Server]:
+        return [server for server in self._servers if not server.is_closed]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._is_ending:
             return  # a third signal interrupts the second's handler, which ends the process
-        running = [server for server in self._servers if not server.is_closed]
+        running = self._running
         if running and not self._is_draining:
             self._is_draining = True
             for server in running:
@@ -87,8 +96,8 @@ class Signals:
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         """Read certificates again, or roll workers."""
-        for server in self._servers:
-            if server.heeds_hangup and not server.is_closed:
+        for server in self._running:
+            if server.heeds_hangup:
                 server.hang_up()
 
     def _when_closed(self, number: int) -> None:
