@@ -20,7 +20,8 @@ def test_each_event_says_when_it_was_made() -> None:
     ]
     data = [json.loads(event.data) for event in events]
     moments = [told["at"] for told in data]
-    assert moments[0] < 250 <= moments[1] < 500 <= moments[2]
+    # The loop's clock counts whole milliseconds: what it waits for may come one too early.
+    assert moments[0] < 248 <= moments[1] < 498 <= moments[2]
     assert all(told["padding"] == "x" * 9 and told["time"] > 1.7e12 for told in data)
     assert [("request" in told) for told in data] == [True, False, False]
 
