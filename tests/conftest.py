@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -115,3 +115,13 @@ def scripts(tmp_path: Path) -> Iterator[Scripts]:
     """Programs in processes of their own, none of which outlives the test."""
     with Scripts(tmp_path) as scripts:
         yield scripts
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was logged may have lone surrogates, which a report cannot take from one process to another."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
