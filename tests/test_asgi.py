@@ -649,6 +649,22 @@ def test_a_data_sender_that_fails_ends_its_stream() -> None:
     assert ends == ["finally"]
 
 
+def test_a_source_that_raises_generator_exit_is_closed_and_told_of() -> None:
+    ends: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            await asyncio.sleep(0)
+            raise GeneratorExit
+        finally:
+            ends.append("finally")
+
+    with pytest.raises(GeneratorExit):
+        asyncio.run(play(EventSourceResponse(source(), on_close=ends.append)))
+    assert ends == ["finally", "error"]
+
+
 def test_streams_end_when_they_are_told_to() -> None:
     async def main() -> None:
         ends: list[str] = []

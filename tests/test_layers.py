@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bunpy.logging",),
     # What is decided without a connection
     (
+        "bunpy.sse.abandonment",
         "bunpy.sse.event",
         "bunpy.sse.reason",
         "bunpy.http.agenda",

@@ -1308,3 +1308,166 @@ def test_each_answer_is_well_formed_whatever_its_generator_did(log: Log) -> None
         data = b"".join(head(f"/{n}") for n in (3, 0, 1, 0, 200)) + head("/1", "Connection: close")
         answers = parse_answers(exchange(server, data).data)
     assert [answer.status for answer in answers] == [200, 410, 200, 410, 200, 200]
+
+
+# GeneratorExit, which closes a coroutine whose loop has gone, and which the program may raise as well
+
+
+async def exits() -> None:
+    raise GeneratorExit
+
+
+async def exits_in_a_task() -> None:
+    """What a future ends with is thrown into the coroutine of the task that awaits it, and not into this one."""
+    await asyncio.get_running_loop().create_task(later_exits())
+
+
+async def later_exits() -> None:
+    await asyncio.sleep(0.01)
+    raise GeneratorExit
+
+
+EXITS = pytest.mark.parametrize("exit_", [exits, exits_in_a_task])
+
+
+@EXITS
+def test_a_handler_that_raises_generator_exit(exit_: Callable[[], Any], log: Log) -> None:
+    async def handler(req: Request) -> str:
+        if req.path == "/":
+            await exit_()
+        return "hello"
+
+    with serving(handler) as server, Connection(server) as connection:
+        connection.send(head() + head("/another"))
+        assert b"500 Internal Server Error" in connection.receive_until(b"Error\n")
+        connection.receive_until(b"hello")
+        assert type(log.take_error()) is GeneratorExit
+
+
+@pytest.mark.parametrize("has_sent", [False, True])
+def test_a_generator_that_raises_generator_exit(has_sent: bool, log: Log) -> None:
+    ends: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            if has_sent:
+                yield "first"
+                await asyncio.sleep(0.01)
+            raise GeneratorExit
+        finally:
+            ends.append("finally")
+
+    with serving(lambda req: SSEResponse(source(), on_close=ends.append)) as server:
+        answer = exchange(server, head("/", "Connection: close"))
+        assert answer.end == "closed"
+        assert (b" 500 " in answer.data) is not has_sent
+        assert not answer.data.endswith(b"0\r\n\r\n")
+        until(lambda: is_idle(server))
+    assert type(log.take_error()) is GeneratorExit
+    assert ends == ["finally", "error"]
+
+
+def test_a_source_that_awaits_what_raises_generator_exit(log: Log) -> None:
+    ends: list[str] = []
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> str:
+            if not ends:
+                ends.append("first")
+                return "first"
+            await exits_in_a_task()
+            return "never"
+
+    with serving(lambda req: SSEResponse(Source(), on_close=ends.append)) as server:
+        answer = exchange(server, head())
+        assert answer.data.endswith(b"data: first\n\n\r\n")
+        assert answer.end == "closed"
+        until(lambda: is_idle(server))
+    assert type(log.take_error()) is GeneratorExit
+    assert ends == ["first", "error"]
+
+
+def test_a_plain_generator_that_raises_generator_exit(log: Log) -> None:
+    ends: list[str] = []
+
+    def source() -> Iterator[str]:
+        yield "first"
+        raise GeneratorExit
+
+    with serving(lambda req: SSEResponse(source(), on_close=ends.append)) as server:
+        answer = exchange(server, head())
+        assert answer.data.endswith(b"data: first\n\n\r\n")
+        assert answer.end == "closed"
+        until(lambda: is_idle(server))
+    assert type(log.take_error()) is GeneratorExit
+    assert ends == ["error"]
+
+
+@EXITS
+def test_a_source_that_raises_generator_exit_when_it_is_closed(
+    exit_: Callable[[], Any], log: Log
+) -> None:
+    ends: list[str] = []
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> str:
+            await asyncio.sleep(3600)
+            return "never"
+
+        async def aclose(self) -> None:
+            await exit_()
+
+    with serving(lambda req: SSEResponse(Source(), on_close=ends.append)) as server:
+        with EventClient(server):
+            pass
+        until(lambda: is_idle(server))
+    record = log.take()
+    assert record.getMessage().endswith(": the generator failed to close")
+    assert ends == ["client"]
+
+
+@EXITS
+def test_an_on_close_that_raises_generator_exit(exit_: Callable[[], Any], log: Log) -> None:
+    """It is told once, and its connection goes on."""
+    told: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        yield "first"
+
+    async def on_close(reason: str) -> None:
+        told.append(reason)
+        await exit_()
+
+    def handler(req: Request) -> Any:
+        return SSEResponse(source(), on_close=on_close) if req.path == "/" else "hello"
+
+    with serving(handler) as server, Connection(server) as connection:
+        connection.send(head() + head("/another"))
+        connection.receive_until(b"0\r\n\r\n")
+        connection.receive_until(b"hello")
+    record = log.take()
+    assert record.getMessage().endswith(": on_close raised")
+    assert told == ["finished"]
+
+
+def test_a_source_that_cannot_be_iterated_is_answered_500_and_told(log: Log) -> None:
+    ends: list[str] = []
+
+    class Source:
+        def __aiter__(self) -> Source:
+            raise LookupError("no source")
+
+        async def __anext__(self) -> str:
+            return "never"
+
+    with serving(lambda req: SSEResponse(Source(), on_close=ends.append)) as server:
+        assert request(server).status == 500
+        until(lambda: is_idle(server))
+    assert isinstance(log.take_error(), LookupError)
+    assert ends == ["error"]

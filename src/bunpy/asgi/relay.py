@@ -123,7 +123,11 @@ class Relay:
 
     async def _stream_all(self) -> None:
         outflow, stream = self._outflow, self._stream
-        await outflow.driven(stream.run())
+        while not stream.is_over:
+            try:
+                await outflow.driven(stream.run())
+            except GeneratorExit as exc:
+                stream.fail(exc)
         self._is_finishing = True
         if outflow.is_cut:
             return

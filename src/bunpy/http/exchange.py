@@ -25,6 +25,7 @@ from bunpy.http.answer import (
 from bunpy.http.hangup import Probe, reset
 from bunpy.http.response import ASYNC, Content, Response, response_from
 from bunpy.http.wire import BODILESS, CLOSE, KEEP, NO_FIELDS
+from bunpy.sse.abandonment import is_abandoned
 from bunpy.sse.response import SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.sse.threaded import ThreadedSource
@@ -120,12 +121,12 @@ class Exchange:
             return True
         if not isinstance(result, _ANSWERS) and isinstance(result, Awaitable):
             self._has_begun = False
-            self._task = context.run(service.loop.create_task, self._answer_later(result))
+            self._task = context.run(service.loop.create_task, self._work(result))
             return False
         context.run(self._give, result)
         if self.stream is None:
             return True
-        self._task = context.run(service.loop.create_task, self._run(self.stream))
+        self._task = context.run(service.loop.create_task, self._work(None))
         return False
 
     def _answer_ourselves(self, request: Request) -> Response | None:
@@ -166,36 +167,40 @@ class Exchange:
             agenda = self._service.agenda
             Probe(agenda, self._transport, sock.fileno(), self.stream, has_fin).look()
 
-    async def _answer_later(self, result: Awaitable[Any]) -> None:
-        """Await an async handler, and stream in its task."""
-        self._has_begun = True
-        if self._is_lost:
-            # A task that is cancelled before its first step would never come to its end.
-            cast("Task[None]", self._task).cancel()
-        try:
-            self._give(await result)
-        except GeneratorExit:  # of this coroutine: the loop has gone
-            raise
-        except BaseException as exc:  # whatever it is, it ends this request and not the loop
-            if self._is_lost and isinstance(exc, asyncio.CancelledError):
-                self._finish()
-            else:
-                self._send_error(exc)
-        if self.stream is not None:
-            await self._run(self.stream)
-        else:
-            self._task = None
-            self._on_answered()
+    async def _work(self, result: Awaitable[Any] | None) -> None:
+        """The one task: await what an async handler gives, and stream.
 
-    async def _run(self, stream: Stream) -> None:
-        try:
-            await stream.run()
-        finally:
-            if self._is_counted:
-                self._is_counted = False
-                self._service.streams.give_back(self._counted_for)
-        self._end(stream)
-        self.stream = None
+        What a future raises is thrown into the outermost coroutine, which this is, and a ``GeneratorExit`` closes those
+        below it: it is here, and no deeper, that one is told from the end of the loop.
+        """
+        if result is not None:
+            self._has_begun = True
+            if self._is_lost:
+                # A task that is cancelled before its first step would never come to its end.
+                cast("Task[None]", self._task).cancel()
+            try:
+                self._give(await result)
+            except BaseException as exc:  # whatever it is, it ends this request and not the loop
+                if isinstance(exc, GeneratorExit) and is_abandoned(self._task):
+                    raise
+                if self._is_lost and isinstance(exc, asyncio.CancelledError):
+                    self._finish()
+                else:
+                    self._send_error(exc)
+        stream = self.stream
+        if stream is not None:
+            try:
+                while not stream.is_over:
+                    try:
+                        await stream.run()
+                    except GeneratorExit as exc:
+                        stream.fail(exc)
+            finally:
+                if self._is_counted:
+                    self._is_counted = False
+                    self._service.streams.give_back(self._counted_for)
+            self._end(stream)
+            self.stream = None
         self._task = None
         self._on_answered()
 
@@ -271,8 +276,13 @@ class Exchange:
         assert request is not None
         body = cast("AsyncIterable[Any] | Iterator[Any]", response.body)
         is_event_stream = isinstance(response, SSEResponse)
+        failure: BaseException | None = None
+        try:
+            source = body.__aiter__() if isinstance(body, ASYNC) else ThreadedSource(body)
+        except BaseException as exc:
+            failure, source = exc, ThreadedSource(iter(()))
         self.stream = stream = Stream(
-            body.__aiter__() if isinstance(body, ASYNC) else ThreadedSource(body),
+            source,
             service.events if is_event_stream else service.pieces,
             outlet,
             self._flow,
@@ -284,6 +294,10 @@ class Exchange:
         )
         if self._is_lost:
             stream.end(self._loss)
+            return
+        if failure is not None:
+            stream.end("error")
+            self._send_error(failure)
             return
         keeps_alive = self._keeps_alive and not service.is_stopping
         try:

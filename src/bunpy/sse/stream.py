@@ -14,6 +14,7 @@ from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from bunpy._speedups import Pump
+from bunpy.sse.abandonment import is_abandoned
 from bunpy.sse.reason import EndReason
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_buffer", "_bytes_before", "_counted_bytes", "_counted_events", "_end_time", "_flow", "_heartbeat",
-        "_on_close", "_outlet", "_pump", "_service", "_source", "_task", "_timer", "_what", "error", "name", "reason",
-        "request_id",
+        "_buffer", "_bytes_before", "_counted_bytes", "_counted_events", "_end_time", "_failure", "_flow",
+        "_heartbeat", "_on_close", "_outlet", "_pump", "_service", "_source", "_task", "_timer", "_what", "error",
+        "is_over", "name", "reason", "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +60,7 @@ class Stream:
         on_close: Callable[[EndReason], Any] | None = None,
         request_id: str | None = None,
     ) -> None:
-        self._source = source
+        self._source: AsyncIterator[Any] | None = source
         self._buffer = buffer
         self._outlet = outlet
         self._flow = flow
@@ -75,8 +76,11 @@ class Stream:
         self._on_close = on_close
         self._pump = Pump(source, buffer, outlet)
         self._task: Task[Any] | None = None
+        #: Whether there is nothing left to do for it.
+        self.is_over = False
         self._timer: TimerHandle | None = None
         self._what = "the generator"  # that is given up when its time is over
+        self._failure = "the generator failed to end"  # what the log is told that it has done
         self.name = name
         self.request_id = request_id
         #: Why it ended, or is ending; None while it runs.
@@ -139,7 +143,11 @@ class Stream:
             self._outlet.write(self._heartbeat)
 
     async def run(self) -> None:
-        """Send all that the source yields, then close it. Raises nothing: ``reason`` and ``error`` tell the end."""
+        """Send all that the source yields, then close it; ``reason`` and ``error`` tell the end.
+
+        Raises ``GeneratorExit`` alone, which whoever runs the task gives to ``fail``, and runs this again: it goes on
+        with what is left to do.
+        """
         if self.reason is None:
             self._task = asyncio.current_task()
             self._service.loop.call_soon(self._defer_head)
@@ -151,25 +159,41 @@ class Stream:
                     self._outlet.flush(self._buffer, last=True)
                 else:
                     self._outlet.flush(self._buffer)
-            except GeneratorExit:  # of this coroutine: the loop has gone
+            except GeneratorExit:
                 raise
             except BaseException as exc:  # whatever it is, it ends this stream and not the loop
                 if self.reason is None and self._is_cancelled_with_server(exc):
                     self.reason = "shutdown"
-                elif self.reason is None:
-                    self.reason = "error"
-                    self.error = exc
-                elif not isinstance(exc, asyncio.CancelledError):
-                    self._log_error("the generator failed to end", exc)
-        if self.reason != "finished" and self.is_complete:
-            self._say_goodbye()
-        self._pump.close()
-        if not (isinstance(self._source, AsyncGeneratorType) and self._source.ag_frame is None):
-            await self._close_source()
+                elif not (self.reason is not None and isinstance(exc, asyncio.CancelledError)):
+                    self._blame(exc)
+        source, self._source = self._source, None
+        if source is not None:
+            if self.reason != "finished" and self.is_complete:
+                self._say_goodbye()
+            self._pump.close()
+            if not (isinstance(source, AsyncGeneratorType) and source.ag_frame is None):
+                await self._close_source(source)
         if self._on_close is not None:
             await self._tell_end()
         self._stop_timer()
         self._task = None
+        self.is_over = True
+
+    def fail(self, exc: GeneratorExit) -> None:
+        """What the source awaited has raised this, or the program's ``on_close``; if not, the loop has gone: it is
+        raised again.
+        """
+        if is_abandoned(self._task):
+            raise exc
+        self._blame(exc)
+
+    def _blame(self, exc: BaseException) -> None:
+        """The source has raised what ends the stream; or, if that was ending, what is logged."""
+        if self.reason is None:
+            self.reason = "error"
+            self.error = exc
+        else:
+            self._log_error(self._failure, exc)
 
     def end(self, reason: EndReason) -> None:
         """End the stream from outside: cancel what the source waits for, and close it. Further calls do nothing."""
@@ -217,9 +241,9 @@ class Stream:
         if self.reason is None:
             self._outlet.write(b"")
 
-    async def _close_source(self) -> None:
+    async def _close_source(self, source: AsyncIterator[Any]) -> None:
         """Close a source that has not run to its end, in bounded time."""
-        close = getattr(self._source, "aclose", None)
+        close = getattr(source, "aclose", None)
         if close is not None:
             self._what = "the generator"
             await self._finish(close, "the generator failed to close")
@@ -233,7 +257,8 @@ class Stream:
         await self._finish(partial(on_close, reason), "on_close raised")
 
     async def _finish(self, last: Callable[[], Any], failure: str) -> None:
-        """Do, and await, what is left to do when the stream is over; whatever it raises is logged."""
+        """Do, and await, what is left when the stream has ended; whatever it raises is logged as a ``failure``."""
+        self._failure = failure
         if self._timer is None or self.reason in ("finished", "error"):
             # In the other cases the time has been running since ``end``.
             self._task = asyncio.current_task()
@@ -248,7 +273,7 @@ class Stream:
             # A cancellation is that of _give_up, which has said so, or the loop's, which ends; or on_close's own.
             is_own = self._timer is not None and self._what == _ON_CLOSE
             if is_own or not isinstance(exc, asyncio.CancelledError):
-                self._log_error(failure, exc)
+                self._blame(exc)
 
     def _log_error(self, what: str, exc: BaseException | None = None) -> None:
         about = {"request_id": self.request_id}

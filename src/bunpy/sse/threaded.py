@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import threading
@@ -16,8 +15,10 @@ __all__ = ["GeneratorThread", "ThreadedSource"]
 
 _log = logging.getLogger("bunpy")
 
-#: What to call, what its result goes to, and whether the thread ends with it.
-_Command = tuple[Callable[[], Any], "Future[Any]", bool]
+#: What a call gave, or raised. A future that raised it would throw a GeneratorExit into all that await it.
+_Answer = tuple[Any, "BaseException | None"]
+#: What to call, what its answer goes to, and whether the thread ends with it.
+_Command = tuple[Callable[[], Any], "Future[_Answer]", bool]
 
 
 class GeneratorThread(threading.Thread):
@@ -61,27 +62,26 @@ class ThreadedSource:
                 close()
         elif not self._is_over:
             self._is_over = True
-            with contextlib.suppress(StopAsyncIteration):  # it has ended in the meantime
-                await self._ask(close if close is not None else lambda: None, is_last=True)
+            _, error = await self._ask(close if close is not None else lambda: None, is_last=True)
+            if error is not None and not isinstance(error, StopAsyncIteration):
+                raise error
 
     async def _run(self, step: Callable[[], Any]) -> Any:
         if self._is_over:
             raise StopAsyncIteration
-        try:
-            return await self._ask(step)
-        except StopAsyncIteration:
+        result, error = await self._ask(step)
+        if error is not None:
             self._is_over = True
-            raise
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._is_over = True
-            raise
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame
+        return result
 
-    def _ask(self, call: Callable[[], Any], is_last: bool = False) -> Future[Any]:
-        """Let the thread make a call, and with ``is_last`` end; the answer is StopAsyncIteration if it has ended."""
+    def _ask(self, call: Callable[[], Any], is_last: bool = False) -> Future[_Answer]:
+        """Let the thread make a call, and with ``is_last`` end; the error is StopAsyncIteration if it has ended."""
         loop = asyncio.get_running_loop()
-        answer: Future[Any] = loop.create_future()
+        answer: Future[_Answer] = loop.create_future()
         with self._lock:
             if self._commands is None:
                 self._commands = SimpleQueue()
@@ -92,7 +92,7 @@ class ThreadedSource:
                     daemon=True,
                 ).start()
             if self._has_ended:
-                answer.set_exception(StopAsyncIteration())
+                answer.set_result((None, StopAsyncIteration()))
             else:
                 self._commands.put((call, answer, is_last))
         return answer
@@ -131,7 +131,10 @@ class ThreadedSource:
 
 
 def _tell(
-    loop: asyncio.AbstractEventLoop, answer: Future[Any], result: Any, error: BaseException | None
+    loop: asyncio.AbstractEventLoop,
+    answer: Future[_Answer],
+    result: Any,
+    error: BaseException | None,
 ) -> bool:
     """Whether the loop could be told; not if it has closed."""
     try:
@@ -141,12 +144,9 @@ def _tell(
     return True
 
 
-def _settle(answer: Future[Any], result: Any, error: BaseException | None) -> None:
+def _settle(answer: Future[_Answer], result: Any, error: BaseException | None) -> None:
     if answer.done():  # the stream is over; what its generator still raised must not be lost
         if error is not None and not isinstance(error, StopAsyncIteration):
             _log.error("a generator raised after its stream had ended", exc_info=error)
         return
-    if error is None:
-        answer.set_result(result)
-    else:
-        answer.set_exception(error)
+    answer.set_result((result, error))
