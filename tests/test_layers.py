@@ -60,6 +60,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bunpy.http.account",
         "bunpy.http.answer",
         "bunpy.http.cors_options",
+        "bunpy.http.progress",
         "bunpy.http.known_heads",
         "bunpy.http.pages",
         "bunpy.sse.response",

@@ -177,7 +177,7 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         _size("extensions_limit", "those of a body"),
         _size("trailer_limit", "a trailer section"),
         _option("pipeline_limit", "requests of one connection in a row"),
-        _size("drain_limit", "what a refused client may still send"),
+        _size("drain_limit", "what a client may still send after its last answer"),
         _option("drain_timeout", "and for how long"),
         _option("head_timeout", "for a whole head"),
         _option("body_timeout", "for the next piece of a body"),

@@ -55,13 +55,15 @@ def _do_nothing() -> None:
 class Exchange:
     """Answers requests on one connection, one after the other.
 
-    ``on_answered`` is called when an answer that took its time is complete, and its task about to end. A ``peer`` that
-    has no place among the server's connections is told to come back later.
+    ``on_answered`` is called when an answer that took its time is complete, and its task about to end; before that
+    ``hang_up``, if it is the connection's last. A ``peer`` that has no place among the server's connections is told to
+    come back later.
     """
 
     __slots__ = (
-        "_after", "_counted_for", "_doubt", "_flow", "_has_begun", "_is_counted", "_is_lost", "_keeps_alive", "_loss",
-        "_on_answered", "_outlet", "_peer", "_request", "_service", "_task", "_transport", "account", "stream",
+        "_after", "_counted_for", "_doubt", "_flow", "_hang_up", "_has_begun", "_is_counted", "_is_lost",
+        "_keeps_alive", "_loss", "_on_answered", "_outlet", "_peer", "_request", "_service", "_task", "_transport",
+        "account", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +74,7 @@ class Exchange:
         outlet: Outlet,
         flow: Flow,
         on_answered: Callable[[], None],
+        hang_up: Callable[[], None],
     ) -> None:
         self._service = service
         self._peer = peer
@@ -81,6 +84,7 @@ class Exchange:
         self._outlet = outlet
         self._flow = flow
         self._on_answered = on_answered
+        self._hang_up = hang_up
         self._is_lost = False
         self._loss: EndReason = "client"  # why, if it is
         self._doubt: bool | None = None
@@ -157,7 +161,7 @@ class Exchange:
 
     def forget(self) -> None:
         """The connection has ended, and so has this: let go of it, which is a cycle less for the collector."""
-        self._on_answered = _do_nothing
+        self._on_answered = self._hang_up = _do_nothing
 
     def doubt(self, has_fin: bool) -> None:
         """The client may have gone, which reading will not tell: have a look, now or when a stream begins."""
@@ -266,7 +270,7 @@ class Exchange:
         if self.stream is not None or self._service.observer is not None:
             self.account.close(request, self.stream, self._loss if self._is_lost else None)
         if self._after is CLOSE and not self._is_lost:
-            self._transport.close()
+            self._hang_up()
 
     # Streams
 

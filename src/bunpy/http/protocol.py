@@ -18,8 +18,9 @@ from bunpy.errors import RequestRefused
 from bunpy.http.answer import error_response, plain_answer
 from bunpy.http.exchange import Exchange
 from bunpy.http.flow import Flow
-from bunpy.http.hangup import reset, silence, untaken
+from bunpy.http.hangup import reset
 from bunpy.http.peer import Peer
+from bunpy.http.progress import Progress, waiting
 from bunpy.http.reader import RequestReader
 from bunpy.http.wire import CLOSE, CONTINUE, KEEP, NO_FIELDS
 
@@ -33,6 +34,8 @@ __all__ = ["HTTPProtocol"]
 READ_AHEAD: Final = 64 * 1024
 #: Bytes that may wait for a client, answers of one turn apart, before the next request is answered.
 _HIGH_WATER: Final = 64 * 1024
+#: Seconds that a server which stops leaves to a client that has taken its last answer, to close its side.
+_LAST_TIME: Final = 0.5
 #: What the kernel says of a peer that has not acknowledged what it was sent, or asked, in its time.
 _SILENT: Final = frozenset(
     {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
@@ -46,32 +49,16 @@ _HEAD: Final = 1  # a request's head has begun: 408
 _BODY: Final = 2  # its body has: 408
 _ANSWER: Final = 3  # it is being answered: no deadline
 _IDLE: Final = 4  # it has been: close
-_DRAIN: Final = 5  # it was refused, and has been told so: cut off
+_DRAIN: Final = 5  # it has had its last answer: cut off
 
 
 class HTTPProtocol(asyncio.Protocol):
     """Reads one client's requests, has them answered, and keeps the time."""
 
     __slots__ = (
-        "_deadline",
-        "_drained",
-        "_exchange",
-        "_fd",
-        "_flow",
-        "_is_eof",
-        "_is_lost",
-        "_is_reading_paused",
-        "_is_refusing",
-        "_is_turn_due",
-        "_outlet",
-        "_peer",
-        "_phase",
-        "_reader",
-        "_service",
-        "_stalled_at",
-        "_stalled_size",
-        "_transport",
-    )
+        "_deadline", "_drained", "_exchange", "_fd", "_flow", "_is_eof", "_is_lost", "_is_reading_paused",
+        "_is_turn_due", "_outlet", "_peer", "_phase", "_progress", "_reader", "_service", "_transport",
+    )  # fmt: skip
 
     _transport: asyncio.Transport
     _outlet: Outlet
@@ -88,12 +75,10 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_reading_paused = False
         self._is_turn_due = False  # more is to be answered when the loop has turned
         self._drained = 0
-        # What it waits for, and since when its client takes nothing.
+        # What it waits for, and whether its client takes what waits for it.
         self._phase = _FIRST
         self._deadline = _NEVER
-        self._stalled_size = 0
-        self._stalled_at = _NEVER
-        self._is_refusing = False  # it answers the kernel all the while
+        self._progress: Progress | None = None
 
     # What the transport tells
 
@@ -109,7 +94,13 @@ class HTTPProtocol(asyncio.Protocol):
         self._outlet = Outlet(self._transport, fd if is_direct else -1)
         self._flow = Flow(service.loop, self._outlet)
         self._exchange = Exchange(
-            service, self._peer, self._transport, self._outlet, self._flow, self._on_answered
+            service,
+            self._peer,
+            self._transport,
+            self._outlet,
+            self._flow,
+            self._on_answered,
+            self._hang_up,
         )
         service.connections.add(self)
         service.counters.connections_total += 1
@@ -151,7 +142,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._flow.pause()
-        self._stalled_size = 0
+        self._progress = None
         self._service.pressure.add(self)
 
     def resume_writing(self) -> None:
@@ -173,7 +164,8 @@ class HTTPProtocol(asyncio.Protocol):
         if number not in _SILENT:
             self._exchange.lose("client")
         else:
-            self._exchange.lose("slow" if self._is_refusing else "half_open")
+            is_refusing = self._progress is not None and self._progress.is_refusing
+            self._exchange.lose("slow" if is_refusing else "half_open")
         if not self._exchange.is_busy:
             self._leave()
 
@@ -190,7 +182,7 @@ class HTTPProtocol(asyncio.Protocol):
         if stream is not None:
             stream.tick(now)
         elif not is_stuck and now >= self._deadline:
-            self._time_out()
+            self._time_out(now)
 
     def stop(self) -> None:
         """The server stops: end what streams, close what idles; what is being answered is answered first."""
@@ -246,6 +238,8 @@ class HTTPProtocol(asyncio.Protocol):
                 if self._exchange.stream is not None:
                     reader.release()
                 return
+            if self._phase == _DRAIN:
+                return
             self._rest()
             if reader.is_between and not (self._is_eof or self._is_reading_paused):
                 return
@@ -260,7 +254,7 @@ class HTTPProtocol(asyncio.Protocol):
         """An answer that took its time is complete."""
         if self._is_lost:
             self._leave()
-        else:
+        elif self._phase != _DRAIN:
             self._rest()
             self._advance()
 
@@ -296,22 +290,41 @@ class HTTPProtocol(asyncio.Protocol):
         return data
 
     def _refuse(self, exc: RequestRefused) -> None:
-        """Answer what is no request, and close: half now, the rest when the client has had time to read that."""
-        self._phase = _DRAIN
-        self._deadline = time.monotonic() + self._service.config.drain_timeout
+        """Answer what is no request, and close."""
         self._transport.write(self._refusal(exc, CLOSE))
-        if self._is_eof or not self._transport.can_write_eof():
-            self._transport.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close after the last answer, half now and the rest when the client has (RFC 9112 section 9.6).
+
+        What it sends meanwhile is read and dropped: who closes on it resets the connection, and with it the answer.
+        """
+        transport = self._transport
+        if transport.is_closing():
             return
-        self._transport.write_eof()
+        self._phase = _DRAIN
+        self._set_last_deadline()
+        if self._is_eof or not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
         if self._is_reading_paused:
             self._is_reading_paused = False
-            self._transport.resume_reading()
+            transport.resume_reading()
+
+    def _set_last_deadline(self) -> None:
+        service = self._service
+        most = _LAST_TIME if service.is_stopping else _NEVER
+        self._deadline = time.monotonic() + min(service.config.drain_timeout, most)
 
     # Time
 
-    def _time_out(self) -> None:
+    def _time_out(self, now: float) -> None:
         """What the connection waits for has not come in its time."""
+        if self._phase == _DRAIN and waiting(self._transport, self._fd):
+            self._set_last_deadline()  # it begins when the answer has been taken
+            self._check_progress(now)
+            return
         self._deadline = _NEVER
         if self._phase == _HEAD:
             self._refuse(RequestRefused(408, "The request's head took too long"))
@@ -324,21 +337,11 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _check_progress(self, now: float) -> None:
         """Cut off a client that has taken nothing of what waits for it in ``send_timeout`` seconds."""
-        waiting = self._transport.get_write_buffer_size()
-        if self._fd >= 0:
-            waiting += untaken(self._fd)
-        if waiting != self._stalled_size or self._stalled_at == _NEVER:
-            self._stalled_size = waiting
-            self._stalled_at = now
-            self._is_refusing = False
-            return
-        stalled = now - self._stalled_at
+        if self._progress is None:
+            self._progress = Progress()
+        stalled = self._progress.stalled(self._transport, self._fd, now)
         if stalled >= self._service.config.send_timeout:
             self.cut_off("slow")
-        else:
-            # After TCP_USER_TIMEOUT the kernel gives up on a peer that has no room, as on one that is gone. The first
-            # acknowledges each probe, and those come at doubling intervals.
-            self._is_refusing = silence(self._transport) < 0.75 * stalled
 
     def _leave(self) -> None:
         """The connection and all that ran for it have ended."""
