@@ -119,7 +119,7 @@ class Config:
     body_timeout: float = _seconds(30.0)
     #: For the next request on a connection that stays open.
     keep_alive_timeout: float = _seconds(60.0)
-    #: What a client may still send after its last answer until it is cut off, and for how long: so the answer reaches it.
+    #: What a client may still send after its last answer, and for how long: so that answer reaches it.
     drain_limit: int = _count(1 * _MiB, 0)
     drain_timeout: float = _seconds(2.0)
 
