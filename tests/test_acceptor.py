@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -418,6 +420,28 @@ class Refusing:
         return getattr(self._loop, name)
 
 
+def test_a_program_that_uses_up_the_descriptors(run: Run, log: Log) -> None:
+    """No connection tells of that: it is seen at a look, before who connects is reset for it."""
+
+    async def test(case: Case) -> None:
+        await case.acceptor.open()
+        case.acceptor.look()
+        case.connect()
+        await case.has_accepted(1)
+        case.free = sys.maxsize
+        case.acceptor.look()
+        assert "the descriptors are used up" in log.take().getMessage()
+        case.connect()
+        await case.accepts_nobody()
+        case.acceptor.look()
+        await case.accepts_nobody()
+        case.free = 3
+        case.acceptor.look()
+        await case.has_accepted(2)
+
+    run(test)
+
+
 def test_a_loop_that_cannot_open(run: Run, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
     """It is logged, and tried again at the next look."""
 
@@ -547,7 +571,7 @@ def handler(req):
         return "freed"
     return f"{len(os.listdir('/proc/self/fd'))}"
 
-serve(handler, port=0)
+serve(handler, port=0, **json.loads(sys.argv[2]))
 """
 
 
@@ -633,14 +657,17 @@ def events(members: list[SimpleNamespace]) -> list[int]:
     return [member.data.count(b"data: ") for member in members]
 
 
+def start(scripts: Scripts, loop: str, **options: int) -> Script:
+    """A server that may have 128 descriptors."""
+    path = scripts.write(PROGRAM, prelude="")
+    script = scripts.command(str(path), loop, json.dumps(options))
+    assert script.url  # it answers
+    return script
+
+
 @pytest.fixture(params=LOOPS)
-def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Script]:
-    """A server that may have 128 descriptors, on each loop."""
-    with Scripts(tmp_path) as scripts:
-        path = scripts.write(PROGRAM, prelude="")
-        script = scripts.command(str(path), request.param)
-        assert script.url  # it answers
-        yield script
+def script(request: pytest.FixtureRequest, scripts: Scripts) -> Script:
+    return start(scripts, request.param)
 
 
 @pytest.fixture
@@ -700,6 +727,25 @@ def test_connections_that_wait_to_be_accepted(script: Script, crowd: Crowd) -> N
     assert "Traceback" not in script.said
     crowd.leave(silent)
     check_served(crowd)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_more_connections_are_allowed_than_there_are_descriptors(
+    scripts: Scripts, loop: str
+) -> None:
+    """Those for whom there is none wait in the kernel, and none is reset: they are served when others have gone."""
+    script = start(scripts, loop, max_connections=100_000)
+    with Crowd(script.url) as crowd:
+        members = crowd.join(200)
+        assert crowd.read_until(lambda: sum(map(is_live, members)) > 90, SOON)
+        crowd.read_for(1.5)  # three looks of the server's
+        live = [member for member in members if is_live(member)]
+        assert not any(member.has_ended for member in members)
+        assert len(live) < 128
+        crowd.leave(live)
+        waiting = list(crowd.members)
+        assert crowd.read_until(lambda: all(map(is_live, waiting)), SOON)
+        assert script.said.count("the descriptors are used up") == 1
 
 
 @pytest.mark.parametrize("leave", [0, 1, 5, 12])

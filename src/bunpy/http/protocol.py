@@ -298,13 +298,14 @@ class HTTPProtocol(asyncio.Protocol):
         """Close after the last answer, half now and the rest when the client has (RFC 9112 section 9.6).
 
         What it sends meanwhile is read and dropped: who closes on it resets the connection, and with it the answer.
+        One for which there is no room is not waited for: others want to be told so too.
         """
         transport = self._transport
         if transport.is_closing():
             return
         self._phase = _DRAIN
         self._set_last_deadline()
-        if self._is_eof or not transport.can_write_eof():
+        if self._is_eof or not self._peer.has_place or not transport.can_write_eof():
             transport.close()
             return
         transport.write_eof()

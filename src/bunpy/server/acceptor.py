@@ -47,16 +47,20 @@ def descriptors() -> tuple[int, int]:
     return limit, _next_descriptor()
 
 
-def _next_descriptor() -> int:
-    """The lowest number that is free: a new descriptor gets it, so all below it are taken."""
+def _next_descriptor(count: int = 1) -> int:
+    """The highest of the ``count`` lowest numbers that are free, which new descriptors would get."""
+    numbers: list[int] = []
     try:
-        number = os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        while len(numbers) < count:
+            numbers += [os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))]
     except OSError as exc:
         if exc.errno not in _EXHAUSTED:
             raise
         return sys.maxsize
-    os.close(number)
-    return number
+    finally:
+        for number in numbers:
+            os.close(number)
+    return numbers[-1]
 
 
 class Acceptor:
@@ -146,17 +150,22 @@ class Acceptor:
                     if self._may_adopt():
                         self._accept_from(listener)
         else:
-            self._pause()
+            self._give_way(is_exhausted=number >= self._mark)
             # Who is told that there is no room is soon gone, sooner than the next tick comes.
             asyncio.get_running_loop().call_later(_AGAIN, self.look)
-            if now - self._said >= _QUIET_TIME:
-                self._said = now
-                _log.warning(
-                    "no connections are accepted for now: %s",
-                    "the descriptors are used up; raise the limit (ulimit -n)"
-                    if number >= self._mark
-                    else "there are more of them than max_connections",
-                )
+
+    def _give_way(self, *, is_exhausted: bool) -> None:
+        """There is no room: accept no more until there is."""
+        self._pause()
+        now = time.monotonic()
+        if now - self._said >= _QUIET_TIME:
+            self._said = now
+            _log.warning(
+                "no connections are accepted for now: %s",
+                "the descriptors are used up; raise the limit (ulimit -n)"
+                if is_exhausted
+                else "there are more of them than max_connections",
+            )
 
     def _is_room(self) -> bool:
         """Whether there is room for a connection, or it can be told that there is none."""
@@ -191,10 +200,15 @@ class Acceptor:
             sock.close()
 
     def look(self) -> None:
-        """Accept again if there is room again; called every tick."""
-        if self._is_open or self._is_closed or self._opening is not None:
+        """Accept again if there is room again, and no more if the program has used it up; called every tick."""
+        if self._is_closed or self._opening is not None:
             return
-        if self._is_room() and _next_descriptor() < self._mark - len(self._listeners):
+        if self._is_open:
+            if _next_descriptor() >= self._mark:
+                self._give_way(is_exhausted=True)
+            return
+        # The listeners' copies were closed, and leave low numbers free that are no room.
+        if self._is_room() and _next_descriptor(len(self._listeners) + 1) < self._mark:
             self._opening = asyncio.get_running_loop().create_task(self.open())
             self._opening.add_done_callback(self._on_opened)
 
