@@ -682,6 +682,7 @@ def test_block_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupt_of_asyncio_run(scripts: Scripts) -> None:
+    """Its server drains, and what awaits that goes on."""
     script = scripts.run("""
         async def main():
             server = serve(handler, port=0)
@@ -691,10 +692,11 @@ def test_an_interrupt_of_asyncio_run(scripts: Scripts) -> None:
     with EventClient(script.url, "/events") as client:
         client.read(1)
         script.send(signal.SIGINT)
-        assert script.end(SOON) == -signal.SIGINT
+        assert client.read_all() == []
+        assert client.retry is not None
+        assert script.end(SOON) == 0
     assert script.out == "generator closed\n"
-    assert script.err.endswith("KeyboardInterrupt")
-    assert "never" not in script.err  # retrieved, or awaited
+    assert script.err == ""
 
 
 def test_a_loop_that_ends_ends_its_servers(scripts: Scripts) -> None:

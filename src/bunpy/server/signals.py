@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -22,6 +23,7 @@ _LAST_TIME: Final = 0.15
 #: Seconds after which the main thread is told again.
 _REPEAT_TIME: Final = 0.05
 _HANDLED: Final = (signal.SIGINT, signal.SIGTERM)
+_DEFAULTS: Final = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
 
 
 class Signals:
@@ -51,7 +53,7 @@ class Signals:
             before = signal.getsignal(number)
             # A shell without job control starts what it puts in the background with SIGINT ignored; a server that is
             # sent one by name should still drain.
-            if before in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
+            if before in _DEFAULTS or _is_runners(before):
                 self._before[number] = before
                 signal.signal(number, self._handle)
         if (
@@ -109,7 +111,12 @@ class Signals:
         )
         if not waits:
             self._is_telling = True
-            _send_to_main(number)
+            loop = asyncio._get_running_loop()
+            if loop is not None and threading.current_thread() is threading.main_thread():
+                # On a loop of the program's: what the handler raises must be no task's, this one's least of all.
+                loop.call_soon(_send_to_main, number)
+            else:
+                _send_to_main(number)
             threading.Thread(target=self._repeat, args=(number,), daemon=True).start()
 
     def _repeat(self, number: int) -> None:
@@ -132,6 +139,13 @@ class Signals:
             flusher.start()
             flusher.join(max(0.05, deadline - time.monotonic()))
         os._exit(128 + number)
+
+
+def _is_runners(handler: object) -> bool:
+    """Whether it is what ``asyncio.run`` does with SIGINT (from CPython 3.11 on), and so not the program's own."""
+    runner = getattr(asyncio, "Runner", None)
+    function = getattr(getattr(handler, "func", None), "__func__", None)
+    return function is not None and function is getattr(runner, "_on_sigint", None)
 
 
 def _send_to_main(number: int) -> None:
