@@ -81,6 +81,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bunpy.server.lines",
         "bunpy.server.loops",
         "bunpy.server.notify",
+        "bunpy.server.leaving",
         "bunpy.server.orphans",
         "bunpy.server.ticker",
         "bunpy.server.tls_transport",
@@ -107,6 +108,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bunpy.workers.supervisor",),
     ("bunpy.workers.fleet",),
     # Their process
+    ("bunpy.server.overtime",),
     ("bunpy.server.signals",),
     ("bunpy.server.residence",),
     ("bunpy.serve",),

@@ -644,6 +644,7 @@ class FakeServer:
         self.is_closed = False
         self.main_waits = 0
         self.heeds_hangup = False
+        self.grace = 10.0
         self.calls: list[Callable[[], None]] = []
         self.stops: list[float | None] = []
 
@@ -673,6 +674,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     numbers: list[Any] = []
     monkeypatch.setattr("signal.pthread_kill", lambda _, number: numbers.append(number))
     monkeypatch.setattr(signals, "_REPEAT_TIME", 60.0)
+    monkeypatch.setattr(signals, "forbid_overtime", lambda grace: None)  # of this process
     yield numbers
     while WATCHERS:
         WATCHERS.pop()[0].forget()

@@ -38,6 +38,9 @@ class Server(ABC):
         #: How many processes serve.
         self.workers = 1
         self._thread: int | None = None
+        # It has stopped; and whoever waits for that goes on, when all have been told who are to be told of it: Signals
+        # must see that the main thread has waited.
+        self._stopped: ThreadFuture[None] = ThreadFuture()
         self._closed: ThreadFuture[None] = ThreadFuture()
         #: How many calls of the main thread's wait for the end; ``Signals`` asks.
         self.main_waits = 0
@@ -59,7 +62,7 @@ class Server(ABC):
     @property
     def is_closed(self) -> bool:
         """Whether it has stopped."""
-        return self._closed.done()
+        return self._stopped.done()
 
     @abstractmethod
     def stats(self) -> Stats:
@@ -82,6 +85,11 @@ class Server(ABC):
         Raises ``ConfigError`` if they cannot be used, or if there are none; what was in effect stays so then. SIGHUP
         does this too.
         """
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a stop may take. For ``Signals``."""
+        return self._config.grace
 
     @property
     @abstractmethod
@@ -160,8 +168,8 @@ class Server(ABC):
             concurrent.futures.wait([self._closed], max(0.0, timeout))
 
     def when_closed(self, call: Callable[[], None]) -> None:
-        """Call ``call`` once the server has stopped, on whatever thread that is seen."""
-        self._closed.add_done_callback(lambda _: call())
+        """Call ``call`` once the server has stopped, before whoever waits for that goes on."""
+        self._stopped.add_done_callback(lambda _: call())
 
     async def wait_closed(self) -> None:
         """Wait until the server has stopped, on any loop."""
@@ -170,7 +178,8 @@ class Server(ABC):
     def abandon(self) -> None:
         """Give the port back, and be closed: at the end, or where it could not begin."""
         self._listeners.close()
-        if not self._closed.done():
+        if not self._stopped.done():
+            self._stopped.set_result(None)
             self._closed.set_result(None)
 
     def __enter__(self) -> Server:

@@ -13,6 +13,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType, ref
 
+from bunpy.server.leaving import flush
+from bunpy.server.overtime import forbid_overtime
+
 if TYPE_CHECKING:
     from bunpy.server.handle import Server
 
@@ -86,6 +89,7 @@ class Signals:
             for server in running:
                 server.when_closed(lambda: self._when_closed(number))
                 server.request_stop()
+            forbid_overtime(max(server.grace for server in running))
         elif running:
             self._end(running, number)
         elif self._is_draining:
@@ -135,7 +139,7 @@ class Signals:
             server.kill()
         # What is printed and not written yet, unless whoever reads it holds that up.
         with contextlib.suppress(RuntimeError):
-            flusher = threading.Thread(target=_flush, daemon=True)
+            flusher = threading.Thread(target=flush, daemon=True)
             flusher.start()
             flusher.join(max(0.05, deadline - time.monotonic()))
         os._exit(128 + number)
@@ -156,9 +160,3 @@ def _send_to_main(number: int) -> None:
         _thread.interrupt_main(signal.Signals(number))
     else:
         signal.pthread_kill(main, number)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()

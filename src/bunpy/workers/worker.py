@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import logging
 import os
 import pickle
@@ -22,6 +20,7 @@ from bunpy.errors import ConfigError, ImportFailed
 from bunpy.http.counters import Counters
 from bunpy.server.config import Config
 from bunpy.server.importer import load
+from bunpy.server.leaving import finish
 from bunpy.server.listeners import Listeners
 from bunpy.server.log import ensure_handler
 from bunpy.server.loops import close_loop, new_loop
@@ -68,11 +67,7 @@ def work(task: Task) -> int:
     try:
         return worker.run()
     finally:
-        with contextlib.suppress(Exception):
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        finish()
 
 
 class _Worker:
