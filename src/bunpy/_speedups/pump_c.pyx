@@ -78,6 +78,12 @@ cdef enum:
     LEAST_TURN = 20_000     # nanoseconds
     GLANCE_TIME = 10_000    # nanoseconds
 
+# Whose an exception is, in run: the source's, the item's, or neither's.
+cdef enum:
+    STEPPING
+    ADDING
+    SENDING
+
 
 cdef bint prove_box():
     """Whether what an async generator yields comes in the box that this module can open."""
@@ -122,12 +128,13 @@ cdef class Pump:
     cdef bint is_async_generator
     cdef bint is_direct      # whether the source is stepped itself; never before __anext__ has run its hooks
     cdef bint is_suspended   # whether the source waits at an await, and not at its yield
-    cdef bint is_adding      # whether an exception is the item's, and not the source's
+    cdef int stage           # whose an exception is
     cdef bint is_running     # whether a call of advance is under way, whose step must not be taken from it
     cdef bint is_waiting     # for its next turn
     cdef Py_ssize_t left_out  # how many turns of the loop it leaves to others before that
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
+    cdef object athrow       # what it is thrown with
     cdef readonly Py_ssize_t events
     cdef readonly double first_sent
     cdef public bint is_stopped
@@ -136,6 +143,7 @@ cdef class Pump:
         self.source = source
         self.step = None
         self.refused = None
+        self.athrow = None
         self.buf = buffer
         self.outlet = outlet
         self.is_fresh = True
@@ -158,6 +166,9 @@ cdef class Pump:
         """Raise where the source is suspended; part of the protocol of ``await``."""
         if value is None:
             value = kind() if isinstance(kind, type) else kind
+        if issubclass(type(value), GeneratorExit):
+            self.close()
+            raise value
         return self.advance(value)
 
     def __dealloc__(self):
@@ -169,7 +180,7 @@ cdef class Pump:
         self.stop_waiting()
         step, self.step = self.step, None
         self.is_over = True
-        self.refused = None
+        self.refused = self.athrow = None
         if step is not None:
             step.close()
 
@@ -196,30 +207,25 @@ cdef class Pump:
     cdef object advance_in_turn(self, object thrown, long long began, long long turn):
         """The same, until ``turn`` at the latest; ``DONE`` if the await is over."""
         while True:
-            self.is_adding = False
             try:
                 return self.run(thrown, began, turn)
             except BaseException as exc:
-                if self.is_adding:
-                    if isinstance(exc, (InvalidEvent, InvalidResponse)) and getattr(
-                        self.source, "athrow", None
-                    ) is not None:
-                        # Thrown when the loop has had its turn: a step that is made and never begun warns.
-                        self.refused = exc
-                        thrown = None
-                        if clock() > turn:
-                            return self.take_turn(began)
-                        continue
-                elif isinstance(exc, StopAsyncIteration):
+                # By its type alone, as ``except`` would: isinstance also asks the exception.
+                kind = type(exc)
+                if self.stage == ADDING and issubclass(kind, (InvalidEvent, InvalidResponse)):
+                    self.refused = exc
+                    thrown = None
+                    continue
+                self.is_over = True
+                if self.stage == STEPPING and issubclass(kind, StopAsyncIteration):
                     self.step = None
-                    self.is_over = True
                     return DONE
                 self.step = None
-                self.refused = None
-                self.is_over = True
+                self.refused = self.athrow = None
                 self.outlet.flush_buffer(self.buf, False)
-                if self.is_adding and isinstance(exc, (StopIteration, StopAsyncIteration)):
-                    raise RuntimeError(f"the data of an event raised {type(exc).__name__}") from exc
+                if issubclass(kind, StopIteration):
+                    # It would be taken for what the await gives; this is what becomes of it in a coroutine.
+                    raise RuntimeError("coroutine raised StopIteration") from exc
                 raise
 
     cdef object run(self, object thrown, long long began, long long turn):
@@ -233,10 +239,13 @@ cdef class Pump:
                 exc, thrown = thrown, None
                 # A generator that someone else has closed meanwhile would swallow it: its athrow gives None.
                 if self.step is None and self.is_direct and self.is_suspended and self.source.ag_frame is not None:
+                    self.stage = STEPPING
                     self.step = self.source.athrow(exc)
                     continue
                 if self.step is None:
+                    self.stage = SENDING
                     raise exc
+                self.stage = STEPPING
                 try:
                     yielded = self.step.throw(exc)
                 except StopIteration as stop:
@@ -244,13 +253,24 @@ cdef class Pump:
                 else:
                     return self.suspend(yielded)
             elif self.refused is not None:
-                exc, self.refused = self.refused, None
+                self.stage = SENDING
+                if self.athrow is None:
+                    self.athrow = getattr(self.source, "athrow", None)
+                    if self.athrow is None:
+                        raise self.refused
+                    # Thrown when the loop has had its turn: a step that is made and never begun warns.
+                    if clock() > turn:
+                        return self.take_turn(entered)
+                exc, athrow = self.refused, self.athrow
+                self.refused = self.athrow = None
                 if self.is_async_generator and self.source.ag_frame is None:
                     self.is_over = True
                     return DONE
-                self.step = self.steppable(self.source.athrow(exc))
+                self.stage = STEPPING
+                self.step = self.steppable(athrow(exc))
                 continue
             elif self.step is None and self.is_direct:
+                self.stage = STEPPING
                 if PyIter_Send(<PyObject*>self.source, <PyObject*>None, &given) != PYGEN_NEXT:
                     bunpy_own(given)
                     self.is_over = True
@@ -259,6 +279,7 @@ cdef class Pump:
                     return self.suspend(bunpy_own(given))
                 item = bunpy_own(bunpy_boxed(given))
             else:
+                self.stage = STEPPING
                 if self.step is None:
                     self.step = self.steppable(bunpy_anext(self.source))
                 if PyIter_Send(<PyObject*>self.step, <PyObject*>None, &given) == PYGEN_NEXT:
@@ -267,9 +288,9 @@ cdef class Pump:
                 self.is_direct = self.is_async_generator and BOX_IS_KNOWN
             self.step = None
             self.is_suspended = False
-            self.is_adding = True
+            self.stage = ADDING
             self.events += self.buf.add(item)
-            self.is_adding = False
+            self.stage = SENDING
             # A clock an event would be a tenth of its cost: it is read when so many ticks have passed that the step
             # may have taken long. That counts the steps before it, by GLANCE_TIME at most, with the long one.
             now = began
@@ -293,6 +314,7 @@ cdef class Pump:
             began = now
 
     cdef object suspend(self, object yielded):
+        self.stage = SENDING
         self.is_suspended = True
         self.outlet.flush_buffer(self.buf, False)
         self.is_fresh = True
