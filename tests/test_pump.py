@@ -2239,6 +2239,284 @@ class TestProtocol:
         assert rig.send() == Done(False)
 
 
+class TestPending:
+    """While a generator waits in the middle of a step, nobody else may begin one: so says the language."""
+
+    @pytest.mark.parametrize("before", [0, 1, 2, 3])
+    def test_another_pump_is_refused(self, speedups: SimpleNamespace, before: int) -> None:
+        async def source() -> Source:
+            for number in range(before):
+                yield str(number)
+            await suspend("one")
+            await suspend("two")
+            yield "end"
+
+        generator: Any = source()
+        first = Rig(speedups, generator)
+        assert first.send() == "one"
+        for _ in range(3):
+            second = Rig(speedups, generator)
+            with pytest.raises(RuntimeError) as caught:
+                pytest.fail(f"the pump gave {second.send()}")
+            assert said(caught.value) == "anext(): asynchronous generator is already running"
+            assert second.send() == Done(False)
+            second.pump.close()
+            assert second.sent == second.rest == []
+        assert first.send() == "two"
+        assert first.send() == Done(False)
+        assert first.sent == [*map(str, range(before)), "end"]
+
+    def test_another_pump_that_has_stepped_it_before(self, speedups: SimpleNamespace) -> None:
+        """Two that take turns, both past their first events."""
+
+        async def source() -> Source:
+            for number in range(6):
+                busy(60e-6)  # it leaves at once, and finds the outlet paused
+                yield str(number)
+            await suspend("here")
+            yield "end"
+
+        generator: Any = source()
+        rigs = [Rig(speedups, generator) for _ in range(2)]
+        for _ in range(3):
+            for rig in rigs:
+                rig.outlet.is_paused = True
+                assert rig.send() == Done(True)
+                rig.outlet.is_paused = False
+        first, second = rigs
+        assert second.send() == "here"
+        with pytest.raises(RuntimeError, match="already running"):
+            pytest.fail(f"the pump gave {first.send()}")
+        assert second.send() == Done(False)
+        assert (first.sent, second.sent) == (["0", "2", "4"], ["1", "3", "5", "end"])
+
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    @pytest.mark.parametrize("name", ["__anext__", "asend", "athrow", "aclose"])
+    @pytest.mark.parametrize("has_caught", [False, True])
+    def test_others_are_refused(
+        self, speedups: SimpleNamespace, name: str, before: int, has_caught: bool
+    ) -> None:
+        """Also where the source waits because it was thrown into."""
+
+        async def source() -> Source:
+            for number in range(before):
+                yield str(number)
+            try:
+                await suspend("one")
+            except KeyError:
+                await suspend("two")
+            yield "end"
+
+        arguments: tuple[Any, ...] = {"asend": (None,), "athrow": (ValueError(),)}.get(name, ())
+        generator: Any = source()
+        rig = Rig(speedups, generator)
+        assert rig.send() == "one"
+        if has_caught:
+            assert rig.throw(KeyError()) == "two"
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="already running"):
+                getattr(generator, name)(*arguments).send(None)
+        assert generator.ag_running
+        assert rig.send() == Done(False)
+        assert not generator.ag_running
+        assert rig.sent == [*map(str, range(before)), "end"]
+
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    def test_source_may_not_step_itself(self, speedups: SimpleNamespace, before: int) -> None:
+        async def source() -> Source:
+            for number in range(before):
+                yield str(number)
+            running.append(generator.ag_running)
+            try:
+                await generator.__anext__()
+            except RuntimeError as exc:
+                yield str(exc)
+            running.append(generator.ag_running)
+
+        running: list[bool] = []
+        generator: Any = source()
+        rig = Rig(speedups, generator)
+        assert rig.send() == Done(False)
+        message = "anext(): asynchronous generator is already running"
+        assert [*rig.sent, *rig.rest] == [*map(str, range(before)), message]
+        assert running == [True, True]
+
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    @pytest.mark.parametrize(
+        "end",
+        ["return", "raise", "yield", "refusal", "thrown", "caught", "caught and raised", "dropped"],
+    )
+    def test_is_over_with_the_step(self, speedups: SimpleNamespace, end: str, before: int) -> None:
+        """However it ends, its owner may step and close the generator then."""
+
+        async def source() -> Source:
+            try:
+                for number in range(before):
+                    yield str(number)
+                try:
+                    await suspend("here")
+                except KeyError:
+                    if end == "caught and raised":
+                        await suspend("again")
+                        raise LookupError from None
+                if end == "return":
+                    return
+                if end == "raise":
+                    raise LookupError
+                with contextlib.suppress(InvalidEvent):
+                    yield None if end == "refusal" else "end"
+                yield "further"
+            finally:
+                log.append("finally")
+
+        log: list[str] = []
+        generator: Any = source()
+        rig = Rig(speedups, generator)
+        assert rig.send() == "here"
+        if end == "dropped":
+            rig.transport.close()
+            rig.outlet.close()
+        rig.outlet.is_paused = True
+        given: Any
+        try:
+            if end == "thrown":
+                given = rig.throw(ValueError())
+            elif end.startswith("caught"):
+                given = rig.throw(KeyError())
+                if given == "again":
+                    given = rig.send()
+            else:
+                given = rig.send()
+        except (LookupError, ValueError):
+            given = None
+        is_left = end in ("yield", "refusal", "caught", "dropped")
+        assert given == (Done(True) if is_left else Done(False) if end == "return" else None)
+        assert not generator.ag_running
+        rig.pump.close()
+        assert not generator.ag_running
+        with pytest.raises(StopIteration):
+            generator.aclose().send(None)
+        assert log == ["finally"]
+
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    @pytest.mark.parametrize("end", ["close", "collect"])
+    def test_source_of_a_pump_that_is_gone(
+        self, speedups: SimpleNamespace, end: str, before: int
+    ) -> None:
+        """Its owner can close it at least where it could have after an ``async for``, and nobody is told."""
+
+        async def source(log: list[str]) -> Source:
+            try:
+                for number in range(before):
+                    yield str(number)
+                await suspend("here")
+            finally:
+                log.append("finally")
+
+        async def plain(source: Source) -> None:
+            async for _ in source:
+                pass
+
+        async def pumped(source: Source) -> None:
+            await Rig(speedups, source).pump
+
+        def closed(consumer: Callable[[Source], Coroutine[Any, Any, None]]) -> list[str]:
+            log: list[str] = []
+            generator = source(log)
+            coroutine = consumer(generator)
+            assert stepped(coroutine) == "here"
+            if end == "close":
+                coroutine.close()
+            del coroutine
+            gc.collect()
+            try:
+                generator.aclose().send(None)
+            except StopIteration:
+                log.append("closed")
+            except RuntimeError as exc:
+                log.append(str(exc))
+            return log
+
+        with nothing_unraisable():
+            log = closed(pumped)
+            assert log in (closed(plain), ["finally", "closed"])
+
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    @pytest.mark.parametrize("is_in_a_cycle", [False, True])
+    def test_pump_collected_in_the_middle_of_a_step(
+        self, speedups: SimpleNamespace, is_in_a_cycle: bool, before: int
+    ) -> None:
+        """Its source is closed as that of a coroutine that is collected; the owner can close it from 3.13 on."""
+
+        async def source() -> Source:
+            try:
+                for number in range(before):
+                    yield str(number)
+                await suspend("here")
+            finally:
+                log.append("finally")
+
+        log: list[str] = []
+        generator: Any = source()
+        with nothing_unraisable():
+            rig = Rig(speedups, generator)
+            assert rig.send() == "here"
+            if is_in_a_cycle:
+                rig.transport.rig = rig  # type: ignore[attr-defined]
+            del rig
+            gc.collect()
+            if sys.version_info >= (3, 13):
+                assert log == ["finally"]
+                assert not generator.ag_running
+                with pytest.raises(StopIteration):
+                    generator.aclose().send(None)
+            del generator
+            gc.collect()
+        assert log == ["finally"]
+
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    def test_flush_that_fails_as_the_source_waits(
+        self, speedups: SimpleNamespace, before: int
+    ) -> None:
+        """The source knows nothing of it: closing the pump closes what waits, as far as the version can."""
+
+        class Broken(FakeTransport):
+            is_broken = False
+
+            def write(self, data: bytes | bytearray | memoryview) -> None:
+                if self.is_broken:
+                    raise ConnectionError("mine")
+
+        async def source() -> Source:
+            try:
+                for number in range(before):
+                    yield str(number)
+                transport.is_broken = True
+                buffer.append("more")
+                await suspend("here")
+            finally:
+                log.append("finally")
+
+        log: list[str] = []
+        transport = Broken()
+        buffer = speedups.EventBuffer()
+        generator: Any = source()
+        with nothing_unraisable():
+            rig = Rig(speedups, generator, transport, buffer)
+            with pytest.raises(ConnectionError):
+                pytest.fail(f"the pump gave {rig.send()}")
+            buffer.take()
+            rig.close()
+            assert rig.send() == Done(False)
+            if sys.version_info >= (3, 13):
+                assert not generator.ag_running
+                with pytest.raises(StopIteration):
+                    generator.aclose().send(None)
+            del generator, rig
+            gc.collect()
+        assert log == ["finally"]
+
+
 #: A source that does to its own pump what only the pump's one task may do.
 REENTRY = """
 import sys

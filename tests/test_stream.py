@@ -630,6 +630,42 @@ def test_a_generator_that_cancels_itself_fails(before: bool, log: Log) -> None:
     assert isinstance(log.take_error(), asyncio.CancelledError)
 
 
+def test_a_generator_that_streams_already_streams_for_nobody_else(log: Log) -> None:
+    """One object given as the answer to two requests: the second fails, and the first notices nothing of it."""
+    gate = Gate()
+    seen: list[Any] = []
+
+    async def source() -> AsyncGenerator[str, None]:
+        try:
+            yield "first"
+            yield "second"
+            await gate.passed()
+            yield "third"
+            await asyncio.sleep(NEVER)
+        except BaseException as exc:
+            seen.append(type(exc))
+            raise
+
+    shared = source()
+    answer = SSEResponse(shared, on_close=seen.append)
+    with serving(
+        lambda req: answer if req.path == "/" else SSEResponse(shared), head_delay=SOON
+    ) as server:
+        with EventClient(server) as client:
+            assert [event.data for event in client.read(2)] == ["first", "second"]
+            refused = request(server, path="/other")
+            assert (refused.status, refused.body) == (500, b"Internal Server Error\n")
+            assert seen == []
+            gate.open()
+            assert [event.data for event in client.read()] == ["third"]
+        until(lambda: is_idle(server))
+    assert seen == [asyncio.CancelledError, "client"]
+    messages = [str(record.exc_info[1]) for record in log.records if record.exc_info]
+    assert "anext(): asynchronous generator is already running" in messages
+    assert all("already running" in message for message in messages)
+    log.records.clear()
+
+
 class Abandoned(BaseException):
     """What some library cancels with: no Exception."""
 

@@ -4,8 +4,9 @@
 The twin drives ``async for`` from outside; this one steps what ``__anext__`` returns with ``PyIter_Send``, and an
 async generator itself from its second event on. That leaves out the awaitable and the StopIteration that an event
 costs otherwise: 7.0 million events a second instead of 3.9, encoding included (CPython 3.11, one core, data in memory).
-The interpreter boxes what an async generator yields; the box's layout is not part of its API, so it is proved at
-import, and where the proof fails every step takes the public way.
+The interpreter boxes what an async generator yields, and marks one whose step is pending, so that nobody begins
+another; neither the box's layout nor the mark's place is part of its API, so both are proved at import, and where a
+proof fails every step takes the public way.
 """
 
 from cpython.ref cimport PyObject
@@ -30,6 +31,8 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
+    #include <structmember.h>
+
     /* A new reference given away to Cython, which counts what it is handed. */
     static PyObject *bunpy_own(PyObject *object) { return object; }
 
@@ -48,6 +51,42 @@ cdef extern from *:
     }
 
     static int bunpy_is_box(PyObject *object) { return Py_TYPE(object) == bunpy_box_type; }
+
+    #if PY_VERSION_HEX < 0x030B0000
+    typedef int bunpy_flag;
+    #else
+    typedef char bunpy_flag;
+    #endif
+
+    /* Where in an async generator ag_running is, which is set while one of its steps is pending. */
+    static Py_ssize_t bunpy_running_offset = 0;
+
+    static int bunpy_find_running(void) {
+        PyMemberDef *member = PyAsyncGen_Type.tp_members;
+        for (; member != NULL && member->name != NULL; member++)
+            if (strcmp(member->name, "ag_running") == 0 && member->type == T_BOOL)
+                bunpy_running_offset = member->offset;
+        return bunpy_running_offset > 0
+            && bunpy_running_offset + (Py_ssize_t)sizeof(bunpy_flag) <= PyAsyncGen_Type.tp_basicsize;
+    }
+
+    static bunpy_flag *bunpy_running(PyObject *generator) {
+        return (bunpy_flag *)((char *)generator + bunpy_running_offset);
+    }
+
+    static int bunpy_is_running(PyObject *generator) { return *bunpy_running(generator) != 0; }
+
+    static void bunpy_set_running(PyObject *generator, int is_running) { *bunpy_running(generator) = is_running != 0; }
+
+    /* Step an async generator itself; as with __anext__, it is running until it has given, returned or raised. */
+    static PySendResult bunpy_step(PyObject *generator, PyObject **given) {
+        PySendResult result;
+        *bunpy_running(generator) = 1;
+        result = PyIter_Send(generator, Py_None, given);
+        if (result != PYGEN_NEXT || bunpy_is_box(*given))
+            *bunpy_running(generator) = 0;
+        return result;
+    }
 
     static PyObject *bunpy_boxed(PyObject *box) {
         PyObject *value = ((bunpy_box *)box)->value;
@@ -70,6 +109,10 @@ cdef extern from *:
     PyObject* bunpy_boxed(PyObject* box)
     bint bunpy_is_box(PyObject* box) noexcept
     int bunpy_prove_box(PyObject* box, PyObject* value) noexcept
+    bint bunpy_find_running() noexcept
+    bint bunpy_is_running(PyObject* generator) noexcept
+    void bunpy_set_running(PyObject* generator, bint is_running) noexcept
+    PySendResult bunpy_step(PyObject* generator, PyObject** given) except? PYGEN_ERROR
 
 cdef enum:
     FLUSH_SIZE = 64 * 1024  # bytes
@@ -96,6 +139,18 @@ cdef bint prove_box():
     return bunpy_prove_box(<PyObject*>owned, <PyObject*>value)
 
 
+cdef bint prove_running():
+    """Whether this module finds an async generator's mark of a pending step, and may set it."""
+    if not bunpy_find_running():
+        return False
+    source = yield_once(None)
+    for is_running in (False, True, False):
+        bunpy_set_running(<PyObject*>source, is_running)
+        if source.ag_running is not is_running:
+            return False
+    return True
+
+
 cdef unsigned long long measure_glance():
     """How many ticks are surely less than ``GLANCE_TIME``; none where ticks are not counted."""
     cdef long long began = clock()
@@ -112,7 +167,7 @@ cdef Py_ssize_t waiting = 0
 cdef double usual_turn = 0.0
 cdef double spread = 0.0
 cdef double EVENLY = (5**0.5 - 1) / 2
-cdef bint BOX_IS_KNOWN = prove_box()
+cdef bint CAN_BE_DIRECT = prove_box() and prove_running()
 cdef unsigned long long GLANCE = measure_glance()
 cdef object DONE = object()
 
@@ -171,6 +226,10 @@ cdef class Pump:
             raise value
         return self.advance(value)
 
+    def __del__(self):
+        if self.is_suspended:
+            self.close()
+
     def __dealloc__(self):
         self.stop_waiting()
 
@@ -178,11 +237,20 @@ cdef class Pump:
         """Close a step that is suspended; part of the protocol of ``await``."""
         self.refuse_reentry()
         self.stop_waiting()
-        step, self.step = self.step, None
+        step = self.taken_step() if self.is_suspended else None
+        self.is_suspended = False
         self.is_over = True
         self.refused = self.athrow = None
         if step is not None:
             step.close()
+
+    cdef object taken_step(self):
+        """The step that is suspended, for its last: of a generator stepped itself, one that ``__anext__`` makes now."""
+        step, self.step = self.step, None
+        if step is None:
+            bunpy_set_running(<PyObject*>self.source, False)
+            step = bunpy_anext(self.source)
+        return step
 
     cdef object advance(self, object thrown):
         """Run until the source suspends (gives what it yielded to the loop) or the await is over (StopIteration)."""
@@ -220,7 +288,8 @@ cdef class Pump:
                 if self.stage == STEPPING and issubclass(kind, StopAsyncIteration):
                     self.step = None
                     return DONE
-                self.step = None
+                if not self.is_suspended:
+                    self.step = None
                 self.refused = self.athrow = None
                 self.outlet.flush_buffer(self.buf, False)
                 if issubclass(kind, StopIteration):
@@ -232,25 +301,28 @@ cdef class Pump:
         """Step and add until something is given to the loop, which it returns, or the await is ``DONE``."""
         cdef PyObject* given = NULL
         cdef object item
+        cdef bint is_direct
         cdef long long now, entered = began  # it began
         cdef unsigned long long glanced = ticks()
         while True:
             if thrown is not None:
                 exc, thrown = thrown, None
-                # A generator that someone else has closed meanwhile would swallow it: its athrow gives None.
-                if self.step is None and self.is_direct and self.is_suspended and self.source.ag_frame is not None:
-                    self.stage = STEPPING
-                    self.step = self.source.athrow(exc)
-                    continue
-                if self.step is None:
+                if not self.is_suspended:
                     self.stage = SENDING
                     raise exc
                 self.stage = STEPPING
+                is_direct = self.step is None
+                step = self.taken_step()
+                self.is_suspended = False
                 try:
-                    yielded = self.step.throw(exc)
+                    yielded = step.throw(exc)
                 except StopIteration as stop:
                     item = stop.value
                 else:
+                    if is_direct:
+                        bunpy_set_running(<PyObject*>self.source, True)
+                    else:
+                        self.step = step
                     return self.suspend(yielded)
             elif self.refused is not None:
                 self.stage = SENDING
@@ -269,9 +341,12 @@ cdef class Pump:
                 self.stage = STEPPING
                 self.step = self.steppable(athrow(exc))
                 continue
-            elif self.step is None and self.is_direct:
+            elif self.is_direct and self.step is None and (
+                self.is_suspended or not bunpy_is_running(<PyObject*>self.source)
+            ):
                 self.stage = STEPPING
-                if PyIter_Send(<PyObject*>self.source, <PyObject*>None, &given) != PYGEN_NEXT:
+                self.is_suspended = False
+                if bunpy_step(<PyObject*>self.source, &given) != PYGEN_NEXT:
                     bunpy_own(given)
                     self.is_over = True
                     return DONE
@@ -280,14 +355,14 @@ cdef class Pump:
                 item = bunpy_own(bunpy_boxed(given))
             else:
                 self.stage = STEPPING
+                self.is_suspended = False
                 if self.step is None:
                     self.step = self.steppable(bunpy_anext(self.source))
                 if PyIter_Send(<PyObject*>self.step, <PyObject*>None, &given) == PYGEN_NEXT:
                     return self.suspend(bunpy_own(given))
                 item = bunpy_own(given)
-                self.is_direct = self.is_async_generator and BOX_IS_KNOWN
-            self.step = None
-            self.is_suspended = False
+                self.step = None
+                self.is_direct = self.is_async_generator and CAN_BE_DIRECT
             self.stage = ADDING
             self.events += self.buf.add(item)
             self.stage = SENDING
