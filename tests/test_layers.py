@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 #: stood below. A new module has no place until it is given one here.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("bunpy", "bunpy.http", "bunpy.sse", "bunpy.server", "bunpy.workers"),
-    ("bunpy.errors",),
+    ("bunpy.errors", "bunpy.shown"),
     # The byte work
     ("bunpy._speedups.fields",),
     ("bunpy._speedups.encoder_py", "bunpy._speedups.outlet_py", "bunpy._speedups.pump_py"),

@@ -101,6 +101,18 @@ def test_a_function_is_to_be_called(source: Any) -> None:
     assert str(error.value).endswith(f"not {source!r}; call it")
 
 
+def test_a_large_source_is_not_repeated() -> None:
+    """The sentence goes to the log."""
+    with pytest.raises(InvalidResponse) as error:
+        SSEResponse(["x" * 3_000_000])  # type: ignore[arg-type]
+    assert str(error.value) == (
+        f"the source of an event stream is a generator, async or plain, not ['{'x' * 75}..."
+    )
+    with pytest.raises(InvalidResponse) as error:
+        SSEResponse(events(), on_close="x" * 3_000_000)  # type: ignore[arg-type]
+    assert len(str(error.value)) < 200
+
+
 def test_a_coroutine_is_no_source() -> None:
     async def all_at_once() -> list[str]:
         return ["a"]

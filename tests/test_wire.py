@@ -434,3 +434,21 @@ def test_the_date_is_now_in_the_one_good_format() -> None:
 def test_the_date_of_a_time(monkeypatch: pytest.MonkeyPatch, now: float, line: bytes) -> None:
     monkeypatch.setattr("bunpy.http.wire.time.time", lambda: now)
     assert date_line() == line
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (10**400, {}),
+        (200, {"X": "\n" * 100_000}),
+        (200, {"X": "日" * 100_000}),
+        (200, {"X": ["a" * 100_000]}),
+        (200, {"X " * 100_000: "a"}),
+    ],
+    ids=range(5),
+)
+def test_a_refusal_is_short(status: int, headers: Any) -> None:
+    """It goes to the log, whatever a handler took from its client."""
+    with pytest.raises(InvalidResponse) as error:
+        head(status, headers, NO_FIELDS, b"", b"", KEEP)
+    assert len(str(error.value)) < 250

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NoReturn, TypeGuard
 
 from bunpy.errors import InvalidEvent, InvalidResponse
+from bunpy.shown import shown_with_type
 
 __all__ = [
     "data_text",
@@ -46,14 +47,16 @@ def id_text(value: object) -> str:
     """An ``id`` that is not a str: an int is written in decimal, anything else refused."""
     if _is_int(value):
         return _decimal("id", value)
-    raise InvalidEvent(f"id is {_shown(value)}: an event's id is a str or an int")
+    raise InvalidEvent(f"id is {shown_with_type(value)}: an event's id is a str or an int")
 
 
 def retry_text(value: object) -> str:
     """``retry`` in decimal: the reconnection time in milliseconds, an int that is not negative."""
     if _is_int(value) and int.__ge__(value, 0):
         return _decimal("retry", value)
-    raise InvalidEvent(f"retry is {_shown(value)}: it is an int of milliseconds, 0 or more")
+    raise InvalidEvent(
+        f"retry is {shown_with_type(value)}: it is an int of milliseconds, 0 or more"
+    )
 
 
 def _is_int(value: object) -> TypeGuard[int]:
@@ -70,10 +73,10 @@ def _decimal(name: str, value: int) -> str:
 def refuse_value(name: str, value: object) -> NoReturn:
     """A field that must be one line of text and is not."""
     if not issubclass(type(value), str):
-        raise InvalidEvent(f"{name} is {_shown(value)}: it is a str")
+        raise InvalidEvent(f"{name} is {shown_with_type(value)}: it is a str")
     what = "NUL, CR or LF" if name == "id" else "CR or LF"
     raise InvalidEvent(
-        f"{name} is {_shown(value)}, with {what} in it: it would end the field, or be ignored; remove it"
+        f"{name} is {shown_with_type(value)}, with {what} in it: it would end the field, or be ignored; remove it"
     )
 
 
@@ -90,7 +93,7 @@ def refuse_keys(event: Mapping[object, object]) -> NoReturn:
     unknown = [key for key in event if not issubclass(type(key), str) or key not in KEYS]
     if unknown:
         raise InvalidEvent(
-            f"an event has no field {_shown(unknown[0])}: the keys are {', '.join(KEYS)}"
+            f"an event has no field {shown_with_type(unknown[0])}: the keys are {', '.join(KEYS)}"
         )
     if not event:
         raise InvalidEvent("the event is an empty dict: give it data")
@@ -103,7 +106,7 @@ def refuse_keys(event: Mapping[object, object]) -> NoReturn:
 def refuse_event(event: object) -> NoReturn:
     """Something yielded that is no event at all."""
     raise InvalidEvent(
-        f"an event is a dict, a str, an Event or a list of them, not {_shown(event)}"
+        f"an event is a dict, a str, an Event or a list of them, not {shown_with_type(event)}"
     )
 
 
@@ -117,14 +120,4 @@ def piece_bytes(piece: str) -> bytes:
 
 def refuse_piece(piece: object) -> NoReturn:
     """Something yielded by the generator of a plain streamed body that is no part of a body."""
-    raise InvalidResponse(f"a streamed body yields str or bytes, not {_shown(piece)}")
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        return f"a {type(value).__name__} whose repr fails"
-    if len(text) > 80:
-        text = f"{text[:77]}..."
-    return f"{text} ({type(value).__name__})"
+    raise InvalidResponse(f"a streamed body yields str or bytes, not {shown_with_type(piece)}")

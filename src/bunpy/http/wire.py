@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Final
 
 from bunpy.errors import InvalidHeader, InvalidResponse
+from bunpy.shown import shown, shown_with_type
 
 __all__ = [
     "BODILESS",
@@ -75,7 +76,7 @@ def status_line(status: int) -> bytes:
     """``HTTP/1.1 200 OK`` and its CRLF (RFC 9112 section 4); ``InvalidResponse`` unless 200 to 599."""
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise InvalidResponse(
-            f"a response's status is an int from 200 to 599, not {status!r}: 1xx answers are the server's"
+            f"a response's status is an int from 200 to 599, not {shown(status)}: 1xx answers are the server's"
         )
     return f"HTTP/1.1 {int(status)} {_PHRASES.get(status, 'Unknown')}\r\n".encode()
 
@@ -84,17 +85,19 @@ def status_line(status: int) -> bytes:
 def _line(name: str, value: str) -> tuple[str, bytes]:
     """The field's lower-case name and its line; ``InvalidHeader`` for what would end the line or the head."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidHeader(f"{name!r} is no header name: it is a token (RFC 9110 section 5.1)")
+        raise InvalidHeader(
+            f"{shown(name)} is no header name: it is a token (RFC 9110 section 5.1)"
+        )
     if _FORBIDDEN.search(value):
         raise InvalidHeader(
-            f"the value of header {name} has a control character in it: {value!r}; CR, LF and NUL would"
+            f"the value of header {name} has a control character in it: {shown(value)}; CR, LF and NUL would"
             " let it forge headers"
         )
     try:
         return name.lower(), f"{name}: {value.strip(' ')}\r\n".encode("latin-1")
     except UnicodeEncodeError as exc:
         raise InvalidHeader(
-            f"the value of header {name} is not latin-1: {value!r}; percent-encode it (RFC 8187)"
+            f"the value of header {name} is not latin-1: {shown(value)}; percent-encode it (RFC 8187)"
         ) from exc
 
 
@@ -102,7 +105,7 @@ def _lines(headers: Headers) -> Iterable[tuple[str, bytes]]:
     for name, value in headers.items() if isinstance(headers, Mapping) else headers:
         if not isinstance(value, str):
             raise InvalidHeader(
-                f"the value of header {name} is {value!r} ({type(value).__name__}): make it a str"
+                f"the value of header {name} is {shown_with_type(value)}: make it a str"
             )
         yield _line(name, value)
 

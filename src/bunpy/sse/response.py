@@ -8,6 +8,7 @@ from typing import Any
 from bunpy.errors import InvalidResponse
 from bunpy.http.response import STREAMED, Response
 from bunpy.http.wire import Fields, Headers
+from bunpy.shown import shown
 from bunpy.sse.reason import EndReason
 
 __all__ = ["SSEResponse"]
@@ -47,11 +48,12 @@ class SSEResponse(Response):
         if not isinstance(source, STREAMED):
             hint = "; call it" if callable(source) else ""
             raise InvalidResponse(
-                f"the source of an event stream is a generator, async or plain, not {source!r}{hint}"
+                "the source of an event stream is a generator, async or plain, not"
+                f" {shown(source)}{hint}"
             )
         if on_close is not None and not callable(on_close):
             raise InvalidResponse(
-                f"on_close is a function of the reason that a stream ended for, not {on_close!r}"
+                f"on_close is a function of the reason that a stream ended for, not {shown(on_close)}"
             )
         super().__init__(source, status, headers)
         self.on_close = on_close
