@@ -301,6 +301,13 @@ def test_the_password_of_a_key_is_a_variable_alone() -> None:
         (["--workers=two"], {}, "--workers is 'two': it is a whole number"),
         (["--workers=-1"], {}, "--workers is '-1': it is an int, 0 or more"),
         (["--limit-head=0"], {}, "--limit-head is '0': it is an int, 1 or more"),
+        (["--backlog=2147483648"], {}, "--backlog is '2147483648': it is 2147483647 at most"),
+        ([], {"BUNPY_WORKERS": "5000"}, "BUNPY_WORKERS is '5000': it is 4096 at most"),
+        ([], {"BUNPY_LIMIT_BODY": "9999999999999G"}, "BUNPY_LIMIT_BODY is '9999999999999G': it is"),
+        (["--cors-origins=*", "--cors-max-age=2147483648"], {}, "--cors-origins, --cors-max-age:"),
+        (["--allowed-hosts=http://a"], {}, "--allowed-hosts has 'http://a', which is not a name"),
+        ([], {"BUNPY_ALLOWED_HOSTS": "*"}, "BUNPY_ALLOWED_HOSTS has '*', a pattern: name each"),
+        (["--metrics=/m?x"], {}, "--metrics is '/m?x': it is a path alone, with no ? or # in it"),
         (
             ["--limit-body=10MB"],
             {},
@@ -362,6 +369,11 @@ def test_the_password_of_a_key_is_a_variable_alone() -> None:
 )
 def test_what_makes_no_sense(words: list[str], variables: dict[str, str], says: str) -> None:
     assert wrong(*words, **variables).startswith(says)
+
+
+def test_a_text_without_end_is_not_repeated() -> None:
+    assert len(wrong(f"--max-requests={'9' * 5000}")) < 200
+    assert len(wrong(BUNPY_PORT="9" * 5000)) < 200
 
 
 def test_flags_are_not_guessed_from_their_beginnings() -> None:

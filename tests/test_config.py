@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -76,6 +78,8 @@ COUNTS = {
     "backlog": 1,
     "workers": 0,
 }
+#: The most, where it is less than any size.
+MOST = {"backlog": 2**31 - 1, "workers": 4096}
 #: Counts that may be None, which stands for no limit.
 LIMITS = [
     "max_connections",
@@ -140,16 +144,24 @@ def test_options_are_given_by_name() -> None:
         *(
             (name, value)
             for name, least in COUNTS.items()
-            for value in (least, least + 1, 123, 2**40)
+            for value in (least, least + 1, 123, MOST.get(name, sys.maxsize))
         ),
-        *((name, value) for name in TIMES for value in (1, 0.001, 0.5, 3600, 1e9, math.inf)),
+        *(
+            (name, value)
+            for name in TIMES
+            for value in (1, 0.001, 0.5, 3600, 1e9, 10**308, sys.float_info.max, math.inf)
+        ),
         *((name, value) for name in TIMES_FROM_0 for value in (0, 0.0, 0.001, 1, 3600, math.inf)),
         *((name, value) for name in LIMITS for value in (None, 1, 2, 2**40)),
         *(("stream_lifetime", value) for value in (None, 1, 0.5, math.inf)),
         *(("max_lifetime", value) for value in (None, 1, 0.5, math.inf)),
         *(("drain", value) for value in ("spread", "finish", "close")),
-        *(("metrics", value) for value in (None, "/", "/metrics", "/a/b")),
-        *((name, value) for name in HOOKS for value in (None, print, math.floor)),
+        *(("metrics", value) for value in (None, "/", "/metrics", "/a/b", "/a b", "/é")),
+        *(
+            (name, value)
+            for name in HOOKS
+            for value in (None, print, math.floor, dict, functools.partial(print))
+        ),
         *(("block_warning", value) for value in (None, 0.01, 1, math.inf)),
         *(("unix_mode", value) for value in (0, 0o600, 0o777)),
         ("quiet", True),
@@ -190,6 +202,39 @@ def test_a_value_that_a_count_cannot_have(name: str, least: int, value: Any) -> 
         Config.of({name: value})
 
 
+#: The last has more digits than CPython writes out.
+HUGE = [sys.maxsize + 1, 10**30, 10**400, 10**5000]
+
+
+@pytest.mark.parametrize("name", [*COUNTS, *LIMITS, "unix_mode"])
+@pytest.mark.parametrize("value", HUGE, ids=range(4))
+def test_a_count_that_is_more_than_any(name: str, value: int) -> None:
+    message = f"{name} is .*: it is {MOST.get(name, sys.maxsize)} at most(, or None)?"
+    with pytest.raises(ConfigError) as raised:
+        Config.of({name: value})
+    assert re.fullmatch(message, str(raised.value))
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_a_count_that_is_one_more_than_the_most(name: str) -> None:
+    value = MOST[name] + 1
+    with pytest.raises(ConfigError, match=f"^{name} is {value}: it is {MOST[name]} at most$"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize(
+    "name", [*TIMES, *TIMES_FROM_0, "block_warning", "max_lifetime", "stream_lifetime"]
+)
+@pytest.mark.parametrize("value", [10**309, 10**400, 10**5000], ids=range(3))
+def test_a_time_that_is_more_than_any(name: str, value: int) -> None:
+    says = "it is a number of seconds that a float can hold, math.inf for no end(, or None)?"
+    with pytest.raises(ConfigError) as raised:
+        Config.of({name: value})
+    assert re.fullmatch(f"{name} is .*: {says}", str(raised.value))
+    assert len(str(raised.value)) < 200
+
+
 @pytest.mark.parametrize("name", TIMES)
 @pytest.mark.parametrize(
     "value",
@@ -217,6 +262,33 @@ def test_a_hook_is_a_function(name: str, value: Any) -> None:
     message = f"{name} is {value!r}: it is a plain function, not an async one, or None"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Config.of({name: value})
+
+
+class AsyncHook:
+    async def __call__(self, req: object) -> None:
+        raise AssertionError
+
+
+async def async_hook(req: object) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize(
+    "value", [async_hook, functools.partial(async_hook), AsyncHook()], ids=range(3)
+)
+def test_a_hook_is_not_async(name: str, value: Any) -> None:
+    """Nobody would await it."""
+    with pytest.raises(ConfigError, match=f"^{name} is .*: it is a plain function, not an async"):
+        Config.of({name: value})
+
+
+@pytest.mark.parametrize("value", ["/metrics?", "/metrics?format=text", "/a#b"])
+def test_metrics_have_no_query(value: str) -> None:
+    """No request would have that path."""
+    message = f"metrics is {value!r}: it is a path alone, with no ? or # in it, or None"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Config.of({"metrics": value})
 
 
 @pytest.mark.parametrize("value", ["", "metrics", "metrics/", "/a\nb", "/\0", b"/metrics", True, 1])
@@ -329,6 +401,18 @@ def test_allowed_hosts_that_are_none(value: Any) -> None:
     message = f"allowed_hosts is {value!r}: it is a list of host names, as ['example.org']"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Config.of({"allowed_hosts": value})
+
+
+def test_allowed_hosts_that_no_host_could_match() -> None:
+    """Each would be answered 421 for ever; what is legal: test_host."""
+    with pytest.raises(ConfigError, match=r"^allowed_hosts has 'http://a', which is .*: write 'a'"):
+        Config.of({"allowed_hosts": ["b", "http://a"]})
+
+
+def test_a_long_list_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config.of({"allowed_hosts": "a" * 3_000_000})
+    assert len(str(raised.value)) < 200
 
 
 @pytest.mark.parametrize("value", [1, True])

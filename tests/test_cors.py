@@ -150,6 +150,13 @@ def test_a_max_age_is_a_number_of_seconds(max_age: Any) -> None:
         Cors(A, max_age=max_age)
 
 
+@pytest.mark.parametrize("max_age", [2**31, 10**400, 10**5000], ids=range(3))
+def test_a_max_age_that_is_more_than_any(max_age: int) -> None:
+    assert Cors(A, max_age=2**31 - 1).max_age == 2**31 - 1
+    with pytest.raises(ConfigError, match=r"^cors: max_age is .{10,80}: it is 2147483647 at most$"):
+        Cors(A, max_age=max_age)
+
+
 @pytest.mark.parametrize(
     ("option", "arguments"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -155,3 +157,13 @@ def test_stats(server: Server) -> None:
     assert (stats.workers, stats.restarts) == (server.workers, 0)
     server.stop()
     assert server.stats().responses["2xx"] == 3
+
+
+def test_a_brief_wait_may_be_for_ever() -> None:
+    """More than a lock can wait: a grace of math.inf is one."""
+    with serving(hello) as server, ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(server.wait_briefly, math.inf)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            waiting.result(0.1)
+        server.stop()
+        waiting.result(SOON)

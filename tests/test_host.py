@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from bunpy.errors import RequestRefused
-from bunpy.http.host import HostList, is_loopback
+from bunpy.errors import ConfigError, RequestRefused
+from bunpy.http.host import HostList, is_loopback, known_host
 
 ANYWHERE = ["192.0.2.1"]
 HERE = ["127.0.0.1"]
@@ -121,6 +121,67 @@ def test_allowed_hosts_and_no_other(addresses: list[str]) -> None:
     ):
         assert status_of(host, hosts) in (400, 421), host
     assert status_of("localhost", hosts) == 421
+
+
+@pytest.mark.parametrize("host", [host for host in VALID if ":" not in host or host[-1] == "]"])
+def test_what_can_be_allowed(host: str) -> None:
+    """Whatever a Host can be, less its port."""
+    assert status_of(host, HostList([known_host(host)], HERE)) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("http://example.com", "example.com"),
+        ("HTTPS://Example.com:8443/app?a#b", "example.com"),
+        ("https://me:secret@example.com/", "example.com"),
+        ("https://[::1]:80/", "[::1]"),
+        ("//example.com", None),
+        ("example.com/app", "example.com"),
+        ("example.com:3000", "example.com"),
+        ("a:99999", "a"),
+        ("a:", "a"),
+        (" a ", "a"),
+        ("192.0.2.1:80", "192.0.2.1"),
+        ("::1", "[::1]"),
+        ("2001:DB8::1", "[2001:db8::1]"),
+        ("[::1]:80", "[::1]"),
+        ("fe80::1%eth0", None),
+        ("[::1%eth0]", None),
+        ("[a]", None),
+        ("[a]:80", None),
+        ("", None),
+        (" ", None),
+        ("a b", None),
+        ("a\r\nb", None),
+        ("a,b", None),
+        ("é.example", None),
+        ("\udc80", None),
+        ("a:b", None),
+        ("http://", None),
+    ],
+)
+def test_what_cannot_be_allowed(text: str, meant: str | None) -> None:
+    if meant is None:
+        says = (
+            "it is a host name (in ASCII: xn-- for others), an IPv4 address, or an IPv6 address in brackets,"
+            " without a scheme and a port"
+        )
+        message = f"allowed_hosts has {text!r}: {says}"
+    else:
+        message = f"allowed_hosts has {text!r}, which is not a name alone: write {meant!r}"
+        assert known_host(meant) == meant
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        known_host(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "*.example.com", "a*", "app-*.a", "a.*", "*:80", "http://*.a", "http://*"]
+)
+def test_a_pattern_cannot_be_allowed(text: str) -> None:
+    message = f"allowed_hosts has {text!r}, a pattern: name each host that is meant"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        known_host(text)
 
 
 def test_an_empty_list_allows_none() -> None:

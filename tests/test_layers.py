@@ -65,7 +65,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bunpy.http.pages",
         "bunpy.sse.response",
     ),
-    ("bunpy.http.cors", "bunpy.http.reader"),
+    ("bunpy.http.cors", "bunpy.http.reader", "bunpy.server.option"),
     ("bunpy.server.config",),
     # One stream, one connection
     ("bunpy.sse.stream", "bunpy.sse.threaded"),

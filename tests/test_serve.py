@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -165,12 +166,28 @@ def test_a_port_of_another_type(port: Any) -> None:
 
 @pytest.mark.parametrize("port", [-1, 65536, 70_000, 10**20])
 def test_a_port_out_of_range(port: int) -> None:
-    with pytest.raises((OSError, ValueError)) as raised:
+    with pytest.raises(ConfigError) as raised:
         serve(hello, port).stop()
     assert f"{port} is no port: ports are 0 to 65535" in str(raised.value)
 
 
-@pytest.mark.parametrize("hostname", ["no.such.name.invalid", "a" * 300, "a..b", "256.1.1.1"])
+def test_a_port_with_digits_without_end() -> None:
+    with pytest.raises(ConfigError) as raised:
+        serve(hello, 10**5000).stop()
+    assert str(raised.value).endswith(" is no port: ports are 0 to 65535")
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("hostname", [None, 5, True, b"127.0.0.1", ["127.0.0.1"]])
+def test_a_hostname_of_another_type(hostname: Any) -> None:
+    message = f"a hostname is a str, as '127.0.0.1', not {hostname!r}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        serve(hello, 0, hostname)
+
+
+@pytest.mark.parametrize(
+    "hostname", ["no.such.name.invalid", "a" * 300, "a..b", "256.1.1.1", "a\0b"]
+)
 def test_a_hostname_that_is_none(hostname: str) -> None:
     with pytest.raises(OSError) as raised:
         serve(hello, 0, hostname)
@@ -202,6 +219,8 @@ def test_what_is_refused_opens_nothing() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(ConfigError):
         serve(hello, port, grace=-1)
+    with pytest.raises(ConfigError):
+        serve(hello, port, backlog=2**31)
     with pytest.raises(TypeError):
         serve(None, port)  # type: ignore[arg-type]
     with serving(hello, port=port) as server:

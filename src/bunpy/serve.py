@@ -8,7 +8,14 @@ import sys
 from typing import Any
 
 from bunpy._speedups import IMPLEMENTATION
-from bunpy.errors import BunpyError, HTTPError, InvalidBody, InvalidEvent, InvalidResponse
+from bunpy.errors import (
+    BunpyError,
+    ConfigError,
+    HTTPError,
+    InvalidBody,
+    InvalidEvent,
+    InvalidResponse,
+)
 from bunpy.http.ending import Ending
 from bunpy.http.request import Request
 from bunpy.http.response import Response
@@ -28,6 +35,7 @@ from bunpy.server.residence import (
 )
 from bunpy.server.server import LocalServer
 from bunpy.server.sockets import raise_descriptor_limit
+from bunpy.shown import shown
 from bunpy.sse.event import Event
 from bunpy.sse.response import SSEResponse
 from bunpy.workers.fleet import Fleet, StartFailed, cores
@@ -72,14 +80,19 @@ def serve(
     it serves on that. ``options`` are the fields of ``bunpy.server.config.Config``; with ``workers`` other processes
     serve, each with a copy of what this one has at the call, or with the handler that it imports by its name.
 
-    Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option that makes no sense or a name that
-    leads to no handler, ``TypeError`` for a handler that is no function, ``RuntimeError`` for workers that die again
-    and again at the start; with ``block`` that is said in the log, and the process exits with status 1.
+    Raises ``OSError`` if the port cannot be had, ``ConfigError`` for an option or a port that makes no sense or a name
+    that leads to no handler, ``TypeError`` for a handler that is no function, a port that is no int and a hostname
+    that is no str, ``RuntimeError`` for workers that die again and again at the start; with ``block`` that is said in
+    the log, and the process exits with status 1.
     """
     if not callable(handler) and not isinstance(handler, str):
-        raise TypeError(f"a handler is a function of a request, not {handler!r}")
+        raise TypeError(f"a handler is a function of a request, not {shown(handler)}")
     if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"a port is an int from 0 to 65535, not {port!r}")
+        raise TypeError(f"a port is an int from 0 to 65535, not {shown(port)}")
+    if not isinstance(hostname, str):
+        raise TypeError(f"a hostname is a str, as '127.0.0.1', not {shown(hostname)}")
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"{shown(port)} is no port: ports are 0 to 65535")
     refuse_in_import()
     config = Config.of(options)
     ensure_handler(is_json=config.log_json)

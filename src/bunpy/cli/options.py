@@ -67,9 +67,7 @@ class Option:
         """What is wrong with a value, as ``Config`` says it; None for nothing, or if ``Config`` must see the whole."""
         item = _FIELDS.get(self.name)
         check = None if item is None else item.metadata.get("check")
-        if check is None or check[0](value):
-            return None
-        return str(check[1])
+        return None if check is None else check(value)
 
 
 def _option(

@@ -12,6 +12,7 @@ from bunpy.cli.parser import Arguments
 from bunpy.cli.values import SWITCH
 from bunpy.errors import ConfigError
 from bunpy.server.config import Config
+from bunpy.shown import shown
 
 __all__ = ["Settings", "arguments_of", "settings_of"]
 
@@ -98,7 +99,9 @@ def _value(option: Option, origin: str, text: str) -> Any:
         wrong = option.check(value)
         if wrong is None:
             return value
-    raise ConfigError(f"{origin} is {text!r}: {wrong}{', or none' if option.is_optional else ''}")
+    raise ConfigError(
+        f"{origin} is {shown(text)}: {wrong}{', or none' if option.is_optional else ''}"
+    )
 
 
 def _place(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from bunpy.errors import ConfigError
 from bunpy.http.cors_options import TOKEN, field_names, known_methods, known_origins
 from bunpy.http.response import Response
+from bunpy.shown import shown
 
 if TYPE_CHECKING:
     from bunpy.http.request import Request
@@ -29,6 +30,9 @@ _ALWAYS_ALLOWED: Final = ("cache-control", "last-event-id")
 
 #: What the answer to a preflight depends on, beside its Origin.
 _ASKED: Final = "Access-Control-Request-Method, Access-Control-Request-Headers"
+
+#: The most seconds that are understood everywhere (RFC 9111 section 1.2.2).
+_MAX_AGE: Final = 2**31 - 1
 
 #: A longer list of requested headers is not looked into.
 _LIMIT: Final = 4096
@@ -79,9 +83,13 @@ class Cors:
         max_age: int = 600,
     ) -> None:
         if not isinstance(credentials, bool):
-            raise ConfigError(f"cors: credentials is {credentials!r}: it is True or False")
+            raise ConfigError(f"cors: credentials is {shown(credentials)}: it is True or False")
         if not isinstance(max_age, int) or isinstance(max_age, bool) or max_age < 0:
-            raise ConfigError(f"cors: max_age is {max_age!r}: it is an int of seconds, 0 or more")
+            raise ConfigError(
+                f"cors: max_age is {shown(max_age)}: it is an int of seconds, 0 or more"
+            )
+        if max_age > _MAX_AGE:
+            raise ConfigError(f"cors: max_age is {shown(max_age)}: it is {_MAX_AGE} at most")
         lists: dict[str, tuple[str, ...]] = {
             "origins": known_origins(origins),
             "methods": known_methods(methods),
@@ -149,7 +157,7 @@ class Cors:
         if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, memoryview)):
             return cls(value)
         raise ConfigError(
-            f'cors is {value!r}: it is a Cors, its arguments in a dict, a list of origins, or "*" for all'
+            f'cors is {shown(value)}: it is a Cors, its arguments in a dict, a list of origins, or "*" for all'
         )
 
     def preflight(self, request: Request) -> Response | None:

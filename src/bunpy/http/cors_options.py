@@ -12,6 +12,7 @@ from typing import Final
 
 from bunpy.errors import ConfigError
 from bunpy.http.host import is_loopback
+from bunpy.shown import shown
 
 __all__ = ["TOKEN", "field_names", "known_methods", "known_origins"]
 
@@ -48,7 +49,7 @@ def field_names(option: str, value: object) -> tuple[str, ...]:
     for name in _items(option, value, "X-Request-ID"):
         if not isinstance(name, str) or not TOKEN.fullmatch(name):
             raise ConfigError(
-                f"cors: {option} has {name!r}, which is no header name (RFC 9110 section 5.1)"
+                f"cors: {option} has {shown(name)}, which is no header name (RFC 9110 section 5.1)"
             )
         names.append(name.lower())
     return tuple(names)
@@ -60,12 +61,12 @@ def _items(option: str, value: object, example: str) -> tuple[object, ...]:
         return ("*",)
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping)):
         return tuple(value)
-    raise ConfigError(f'cors: {option} is {value!r}: it is "*" or a list, as [{example!r}]')
+    raise ConfigError(f'cors: {option} is {shown(value)}: it is "*" or a list, as [{example!r}]')
 
 
 def _method(name: object) -> str:
     if not isinstance(name, str) or not TOKEN.fullmatch(name):
-        raise ConfigError(f"cors: methods has {name!r}: a method is a word, as 'GET'")
+        raise ConfigError(f"cors: methods has {shown(name)}: a method is a word, as 'GET'")
     if name != name.upper():
         raise ConfigError(f"cors: methods has {name!r}, and case matters: write {name.upper()!r}")
     return name
@@ -73,7 +74,7 @@ def _method(name: object) -> str:
 
 def _origin(text: object) -> str:
     if not isinstance(text, str):
-        raise ConfigError(f"cors: an origin is a str, as 'https://example.org', not {text!r}")
+        raise ConfigError(f"cors: an origin is a str, as 'https://example.org', not {shown(text)}")
     if text == "null":
         raise ConfigError(
             "cors: the origin 'null' is that of every sandboxed frame, local file and data: URL, whoever made it:"

@@ -20,6 +20,7 @@ from ipaddress import (
 from typing import Final
 
 from bunpy.errors import ConfigError
+from bunpy.shown import shown
 
 __all__ = ["TrustedProxies"]
 
@@ -49,7 +50,9 @@ class TrustedProxies:
     def __init__(self, items: Iterable[str]) -> None:
         if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
             item = items if isinstance(items, str) and items else "10.0.0.0/8"
-            raise ConfigError(f"trusted_proxies is {items!r}: it is a list, as [{item!r}]")
+            raise ConfigError(
+                f"trusted_proxies is {shown(items)}: it is a list, as [{shown(item)}]"
+            )
         names = [*items]
         networks = [_network(name) for name in names if name != "unix"]
         self._has_unix = len(networks) < len(names)
@@ -161,7 +164,7 @@ def _network(item: object) -> IPv4Network | IPv6Network:
         network = ip_network(item, strict=False)
     except ValueError:
         raise ConfigError(
-            f"trusted_proxies has {item!r}: it is an IP address, a network as '10.0.0.0/8', or 'unix'"
+            f"trusted_proxies has {shown(item)}: it is an IP address, a network as '10.0.0.0/8', or 'unix'"
         ) from None
     address, is_in_zone, _ = item.partition("/")[0].partition("%")
     if is_in_zone:

@@ -1,4 +1,4 @@
-"""The Host of a request: what is a valid one, and which a server answers for."""
+"""The Host of a request: what is a valid one, and which a server answers for, by the option ``allowed_hosts``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from bunpy.errors import RequestRefused
+from bunpy.errors import ConfigError, RequestRefused
+from bunpy.shown import shown
 
-__all__ = ["HostList", "is_loopback"]
+__all__ = ["HostList", "is_loopback", "known_host"]
 
 _HOST = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
 )
+#: A star where patterns have it; anywhere else it is a letter like others (RFC 3986 section 3.2.2).
+_PATTERN = re.compile(r"(?:^|[./])\*|\*(?:[./:]|$)")
 #: The longest host name is 253 characters (RFC 1035), some of which may be percent-encoded.
 _LIMIT = 800
 
@@ -56,6 +59,39 @@ class HostList:
         if self._names is not None:
             return 0 if name in self._names else 421
         return 421 if self._is_loopback_only and not is_loopback(name) else 0
+
+
+def known_host(text: str) -> str:
+    """An item of ``allowed_hosts`` as it is compared, in lower case; ``ConfigError`` for one that no Host could match,
+    with the one that may have been meant.
+    """
+    if _PATTERN.search(text):
+        raise ConfigError(
+            f"allowed_hosts has {shown(text)}, a pattern: name each host that is meant"
+        )
+    match = _HOST.fullmatch(text)
+    if match is not None and match[2] is None and (text[0] != "[" or _is_ipv6(text[1:-1])):
+        return text.lower()
+    meant = _meant(text)
+    if meant is not None:
+        raise ConfigError(
+            f"allowed_hosts has {shown(text)}, which is not a name alone: write {meant!r}"
+        )
+    raise ConfigError(
+        f"allowed_hosts has {shown(text)}: it is a host name (in ASCII: xn-- for others), an IPv4 address, or an"
+        " IPv6 address in brackets, without a scheme and a port"
+    )
+
+
+def _meant(text: str) -> str | None:
+    """The host in a URL, before a port, or as an IPv6 address without brackets; None if there is none."""
+    text = text.strip().lower().rpartition("://")[2]
+    if _is_ipv6(text) and "%" not in text:  # no Host has a zone
+        return f"[{text}]"
+    match = _HOST.fullmatch(re.split("[/?#]", text)[0].rpartition("@")[2])
+    if match is None or (match[1][0] == "[" and not _is_ipv6(match[1][1:-1])):
+        return None
+    return match[1]
 
 
 def _is_ipv6(text: str) -> bool:

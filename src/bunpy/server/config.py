@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from bunpy.errors import ConfigError
 from bunpy.http.cors import Cors
 from bunpy.http.forwarded import TrustedProxies
+from bunpy.http.host import known_host
+from bunpy.server.option import INT_MAX, Check, count, flag, function, option, path, seconds
+from bunpy.shown import shown
 
 if TYPE_CHECKING:
     import ssl
@@ -21,75 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "StreamsEnd"]
 
+#: More processes than any machine has cores.
+_WORKERS_MAX: Final = 4096
 #: What may become of streams when a server stops.
 StreamsEnd = Literal["spread", "finish", "close"]
 
 _ENDS: Final = get_args(StreamsEnd)
 _KiB: Final = 1024
 _MiB: Final = 1024 * 1024
-
-#: Whether a value is what an option takes, and how that is said.
-_Check = tuple[Callable[[Any], bool], str]
-
-
-def _option(default: Any, check: _Check, *, is_optional: bool = False) -> Any:
-    return field(default=default, metadata={"check": check, "is_optional": is_optional})
-
-
-def _count(default: int | None, least: int = 1) -> Any:
-    """An int of at least ``least``; None, if that is the default, stands for no limit."""
-    return _option(
-        default,
-        (lambda value: _is_int(value) and value >= least, f"it is an int, {least} or more"),
-        is_optional=default is None,
-    )
-
-
-def _seconds(default: float | None, *, may_be_zero: bool = False) -> Any:
-    """A number of seconds; None, if that is the default, stands for no limit."""
-    if may_be_zero:
-        check: _Check = (
-            lambda value: _is_number(value) and value >= 0,
-            "it is a number of seconds, 0 or more",
-        )
-    else:
-        check = (
-            lambda value: _is_number(value) and value > 0,
-            "it is a number of seconds, more than 0",
-        )
-    return _option(default, check, is_optional=default is None)
-
-
-def _flag(default: bool) -> Any:
-    return _option(default, (lambda value: isinstance(value, bool), "it is True or False"))
-
-
-def _path() -> Any:
-    """The path of a URL, None for none."""
-    return _option(
-        None,
-        (
-            lambda value: isinstance(value, str) and value.startswith("/") and value.isprintable(),
-            "it is a path that begins with a slash",
-        ),
-        is_optional=True,
-    )
-
-
-def _function() -> Any:
-    check: _Check = (
-        lambda value: callable(value) and not iscoroutinefunction(value),
-        "it is a plain function, not an async one",
-    )
-    return _option(None, check, is_optional=True)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,55 +40,55 @@ class Config:
     # Requests
 
     #: The longest request line; a longer one is answered 414.
-    request_line_limit: int = _count(16 * _KiB)
+    request_line_limit: int = count(16 * _KiB)
     #: The largest head of a request; a larger one is answered 431.
-    head_limit: int = _count(64 * _KiB)
+    head_limit: int = count(64 * _KiB)
     #: The most fields that a head may have; one with more is answered 431.
-    field_limit: int = _count(256)
+    field_limit: int = count(256)
     #: The largest body of a request; a larger one is answered 413.
-    body_limit: int = _count(10 * _MiB, 0)
+    body_limit: int = count(10 * _MiB, 0)
     #: The largest extension of a chunk, and the most of them in a body; what is larger is answered 400.
-    extension_limit: int = _count(4 * _KiB, 0)
-    extensions_limit: int = _count(16 * _KiB, 0)
+    extension_limit: int = count(4 * _KiB, 0)
+    extensions_limit: int = count(16 * _KiB, 0)
     #: The largest trailer section of a body; a larger one is answered 431.
-    trailer_limit: int = _count(8 * _KiB, 0)
+    trailer_limit: int = count(8 * _KiB, 0)
     #: How many requests of one connection are answered before others have their turn.
-    pipeline_limit: int = _count(16)
+    pipeline_limit: int = count(16)
     #: For a request's head, from its first byte to its last, and for the first byte of a connection.
-    head_timeout: float = _seconds(10.0)
+    head_timeout: float = seconds(10.0)
     #: For the next piece of a request's body.
-    body_timeout: float = _seconds(30.0)
+    body_timeout: float = seconds(30.0)
     #: For the next request on a connection that stays open.
-    keep_alive_timeout: float = _seconds(60.0)
+    keep_alive_timeout: float = seconds(60.0)
     #: What a client may still send after its last answer, and for how long: so that answer reaches it.
-    drain_limit: int = _count(1 * _MiB, 0)
-    drain_timeout: float = _seconds(2.0)
+    drain_limit: int = count(1 * _MiB, 0)
+    drain_timeout: float = seconds(2.0)
 
     # Streams
 
     #: For a client to take anything of what waits for it.
-    send_timeout: float = _seconds(30.0)
+    send_timeout: float = seconds(30.0)
     #: Of silence on an event stream, after which a comment is sent.
-    heartbeat: float = _seconds(15.0)
+    heartbeat: float = seconds(15.0)
     #: How long a stream's response head may wait for the first event, or for an error that becomes its status.
-    head_delay: float = _seconds(0.05, may_be_zero=True)
+    head_delay: float = seconds(0.05, 0)
     #: How long a generator may take to clean up once its stream is over.
-    close_timeout: float = _seconds(5.0)
+    close_timeout: float = seconds(5.0)
     #: How long a stream may last; it ends cleanly then, and its client comes back. None: for ever.
-    stream_lifetime: float | None = _seconds(None)
+    stream_lifetime: float | None = seconds(None)
 
     # How many
 
     #: Connections at a time, and those of one client address. None: as many as there are descriptors; any number.
-    max_connections: int | None = _count(None)
-    max_connections_per_client: int | None = _count(None)
+    max_connections: int | None = count(None)
+    max_connections_per_client: int | None = count(None)
     #: Streams at a time, and those of one client address; None: any number.
-    max_streams: int | None = _count(None)
-    max_streams_per_client: int | None = _count(None)
+    max_streams: int | None = count(None)
+    max_streams_per_client: int | None = count(None)
     #: Bytes that may wait in memory for the clients of all connections; above that the slowest are cut off.
-    max_buffered: int = _count(256 * _MiB)
+    max_buffered: int = count(256 * _MiB)
     #: How many connections may wait to be accepted.
-    backlog: int = _count(4096)
+    backlog: int = count(4096, most=INT_MAX)
 
     # Who
 
@@ -158,7 +99,7 @@ class Config:
     #: "unix" is whoever connects to a Unix socket.
     trusted_proxies: TrustedProxies = field(default=TrustedProxies(()))
     #: Whether each connection of a trusted proxy begins with a PROXY header, version 1 or 2.
-    proxy_protocol: bool = _flag(False)
+    proxy_protocol: bool = flag(False)
     #: Which pages of other origins may read the answers, as a ``Cors`` or its arguments in a dict; None: none may.
     cors: Cors | None = None
 
@@ -167,63 +108,57 @@ class Config:
     #: A certificate and its key, {"cert": path, "key": path} with an optional "password", or an ``SSLContext``.
     tls: Mapping[str, Any] | ssl.SSLContext | None = field(default=None, repr=False)
     #: For a TLS handshake.
-    handshake_timeout: float = _seconds(10.0)
+    handshake_timeout: float = seconds(10.0)
     #: The permissions of a Unix socket.
-    unix_mode: int = _count(0o666, 0)
+    unix_mode: int = count(0o666, 0)
 
     # The process
 
     #: How long ``stop`` and a signal wait for what is running.
-    grace: float = _seconds(10.0, may_be_zero=True)
+    grace: float = seconds(10.0, 0)
     #: How long a handler or generator may hold the loop before it is named in a warning; None: as long as it likes.
-    block_warning: float | None = _option(
-        0.1,
-        (
-            lambda value: _is_number(value) and value >= 0.01,
-            "it is a number of seconds, 0.01 or more",
-        ),
-        is_optional=True,
-    )
+    block_warning: float | None = seconds(0.1, 0.01, is_optional=True)
     #: What becomes of streams when a signal stops the server: as ``streams`` of ``Server.stop``.
-    drain: StreamsEnd = _option(
-        "spread", (lambda value: value in _ENDS, "it is 'spread', 'finish' or 'close'")
+    drain: StreamsEnd = option(
+        "spread",
+        lambda value: None if value in _ENDS else "it is 'spread', 'finish' or 'close'",
     )
     #: Whether the line that tells the URL at the start is left out.
-    quiet: bool = _flag(False)
+    quiet: bool = flag(False)
 
     # Several processes
 
     #: Processes that serve; 0: as many as there are cores that this one may use.
-    workers: int = _count(1, 0)
+    workers: int = count(1, 0, _WORKERS_MAX)
     #: Requests, and seconds, after which a worker is replaced by a new one; each draws a limit up to a tenth less.
-    max_requests: int | None = _count(None)
-    max_lifetime: float | None = _seconds(None)
+    max_requests: int | None = count(None)
+    max_lifetime: float | None = seconds(None)
 
     # What is seen of it
 
     #: Whether each request and stream has a line in the log when it ends, and whether such lines are JSON.
-    access_log: bool = _flag(False)
-    log_json: bool = _flag(False)
+    access_log: bool = flag(False)
+    log_json: bool = flag(False)
     #: The path at which Prometheus finds the metrics.
-    metrics: str | None = _path()
+    metrics: str | None = path()
     #: Whether /healthz and /readyz are answered: 200, and 503 from the latter while the server stops.
-    health: bool = _flag(False)
+    health: bool = flag(False)
     #: Called with each request before its handler; with the request of each stream that begins; and with the
     #: ``Ending`` of each stream that has ended.
-    on_request: Callable[[Request], None] | None = _function()
-    on_stream_start: Callable[[Request], None] | None = _function()
-    on_stream_end: Callable[[Ending], None] | None = _function()
+    on_request: Callable[[Request], None] | None = function()
+    on_stream_start: Callable[[Request], None] | None = function()
+    on_stream_end: Callable[[Ending], None] | None = function()
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            check: _Check | None = item.metadata.get("check")
+            check: Check | None = item.metadata.get("check")
             value = getattr(self, item.name)
             if check is None or (value is None and item.metadata["is_optional"]):
                 continue
-            is_valid, says = check
-            if not is_valid(value):
+            says = check(value)
+            if says is not None:
                 none = ", or None" if item.metadata["is_optional"] else ""
-                raise ConfigError(f"{item.name} is {value!r}: {says}{none}")
+                raise ConfigError(f"{item.name} is {shown(value)}: {says}{none}")
         if self.allowed_hosts is not None:
             object.__setattr__(self, "allowed_hosts", _host_names(self.allowed_hosts))
         object.__setattr__(self, "trusted_proxies", TrustedProxies.of(self.trusted_proxies))
@@ -271,6 +206,6 @@ def _host_names(hosts: object) -> tuple[str, ...]:
     )
     if names is None or not all(isinstance(name, str) for name in names):
         raise ConfigError(
-            f"allowed_hosts is {hosts!r}: it is a list of host names, as ['example.org']"
+            f"allowed_hosts is {shown(hosts)}: it is a list of host names, as ['example.org']"
         )
-    return tuple(name.lower() for name in names)
+    return tuple(map(known_host, names))

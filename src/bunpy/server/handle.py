@@ -165,7 +165,8 @@ class Server(ABC):
     def wait_briefly(self, timeout: float) -> None:
         """Block until the server has stopped, or ``timeout`` seconds; not at all on the server's own loop."""
         if not self._is_own_thread():
-            concurrent.futures.wait([self._closed], max(0.0, timeout))
+            timeout = min(max(0.0, timeout), threading.TIMEOUT_MAX)  # math.inf is more
+            concurrent.futures.wait([self._closed], timeout)
 
     def when_closed(self, call: Callable[[], None]) -> None:
         """Call ``call`` once the server has stopped, before whoever waits for that goes on."""

@@ -63,7 +63,7 @@ def _listen_at_port(hostname: str, port: int, backlog: int) -> list[socket.socke
         found = socket.getaddrinfo(
             hostname or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except (socket.gaierror, UnicodeError) as exc:
+    except (socket.gaierror, ValueError) as exc:  # no name for IDNA, or a NUL in it
         raise OSError(
             errno.EADDRNOTAVAIL,
             f"{hostname!r} is not the name or address of this machine ({exc}): use 127.0.0.1 for local clients only,"
