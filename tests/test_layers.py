@@ -73,6 +73,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bunpy.http.exchange", "bunpy.http.peer"),
     ("bunpy.http.protocol",),
     # One server
+    ("bunpy.server.blame",),
     (
         "bunpy.server.certificate",
         "bunpy.server.collector",

@@ -23,8 +23,9 @@ from watching import until
 
 from bunpy.serve import Request, Server, SSEResponse, serve
 from bunpy.server import residence, watchdog
+from bunpy.server.blame import Blame, Place
 from bunpy.server.server import LocalServer
-from bunpy.server.watchdog import Watchdog, _Blame
+from bunpy.server.watchdog import Watchdog
 from bunpy.testing import EventClient, request, serving
 
 HERE = str(Path(__file__))
@@ -479,22 +480,71 @@ def test_a_process_that_was_stopped(scripts: Scripts) -> None:
 def test_once_for_the_same_place(
     warnings: Warnings, looks: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    gate = threading.Lock()  # a call of C, at one line
+
     def handler(req: Request) -> str:
-        if req.path == "/until-named":
-            warnings.hold()
-        elif req.path == "/until-looked-at":
-            until_looked_at(looks, 12)
+        if req.path == "/first":
+            gate.acquire()
+        else:
+            gate.acquire()
         return "done"
 
+    def ask(path: str) -> None:
+        """A request that blocks until it has been looked at often enough to be named."""
+        gate.acquire()
+        with ThreadPoolExecutor(1) as executor:
+            asking = executor.submit(request, server, path=path, timeout=TIMEOUT)
+            try:
+                until_looked_at(looks, 12)
+            finally:
+                gate.release()
+            asking.result(TIMEOUT)
+        gate.release()
+
     with serving(handler) as server:
-        for path, line in (("/until-named", 2), ("/until-looked-at", 4)):
-            request(server, path=path, timeout=TIMEOUT)
+        for path, line in (("/first", 2), ("/second", 4)):
+            ask(path)
             assert warnings.take()[0] == place(handler, line)
-        request(server, path="/until-looked-at", timeout=TIMEOUT)
-        assert warnings.lines == []
+            ask(path)
+            assert warnings.lines == []
         monkeypatch.setattr(watchdog, "_SILENCE", 0.0)
-        request(server, path="/until-named", timeout=TIMEOUT)
+        ask("/first")
         assert warnings.take()[0] == place(handler, 2)
+
+
+def test_a_function_that_computes_is_not_named_for_each_of_its_lines(warnings: Warnings) -> None:
+    loop = asyncio.new_event_loop()
+    function, others = ("file", 1), [("file", 100), ("other", 1)]
+
+    def told(place: Place, now: float) -> bool:
+        count = warnings.count
+        dog._warn(Blame("f", place), now)
+        return warnings.count > count
+
+    with contextlib.closing(loop):
+        dog = Watchdog(loop, 0.1)
+        lines = [told(Place(function, line, function, line), 1000.0 + line) for line in range(20)]
+        assert lines == [True] * 5 + [False] * 15
+        # What it calls and has not been named is named all the same, but not for its lines.
+        for other in others:
+            inner = [told(Place(function, 1, other, line), 1030.0) for line in range(5)]
+            assert inner == [True, False, False, False, False]
+        # Other functions are other places.
+        for other in others:
+            assert told(Place(other, 1, other, 1), 1030.0)
+            assert not told(Place(other, 1, other, 1), 1030.0)
+        # It comes again when it has been silent about the first ones.
+        assert told(Place(function, 50, function, 50), 1091.0)
+
+
+def test_the_lines_of_what_is_called_are_places_too(warnings: Warnings) -> None:
+    """One line of a handler may lead to everything, as where it calls the routes."""
+    loop = asyncio.new_event_loop()
+    with contextlib.closing(loop):
+        dog = Watchdog(loop, 0.1)
+        for line in (7, 9, 7):
+            dog._warn(Blame("f", Place(("file", 1), 2, ("file", 5), line)), 1000.0)
+    assert warnings.count == 2
 
 
 def test_once_for_a_long_block(warnings: Warnings, looks: list[bool]) -> None:
@@ -539,14 +589,15 @@ def test_two_that_hold_the_loop_in_one_turn(warnings: Warnings, loops: str) -> N
 
 def test_what_it_remembers_is_bounded(warnings: Warnings) -> None:
     loop = asyncio.new_event_loop()
+    places = [Place(("file", line), line, ("file", line), line) for line in range(1000)]
     with contextlib.closing(loop):
         dog = Watchdog(loop, 0.1)
         for number in range(1000):
-            dog._warn(_Blame("f", ("file", number, "file", number)), 1000.0 + number / 1000)
+            dog._warn(Blame("f", places[number]), 1000.0 + number / 1000)
         assert len(warnings.lines) == 1000
         assert len(dog._told) <= 100
         for number in (999, 950):
-            dog._warn(_Blame("f", ("file", number, "file", number)), 1001.0)
+            dog._warn(Blame("f", places[number]), 1001.0)
         assert len(warnings.lines) == 1000
 
 

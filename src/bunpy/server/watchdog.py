@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import sys
 import threading
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Final
+
+from bunpy.server.blame import Blame, Place, is_programs
 
 __all__ = ["Watchdog"]
 
@@ -40,12 +41,9 @@ _OWN: Final = 1.0
 #: Seconds in which the same place is named once, and how many places are remembered.
 _SILENCE: Final = 60.0
 _PLACES: Final = 100
-
-#: Packages whose frames are on the way to the program's code, and are not it.
-_MACHINERY: Final = frozenset(
-    {"asyncio", "concurrent", "contextlib", "functools", "importlib", "_frozen_importlib", "runpy"}
-    | {"selectors", "threading", "uvloop"}
-)
+#: How many places of one function are named in that time; after that only what it calls and has not been named. One
+#: that computes is at another line at each look.
+_LINES: Final = 5
 
 _ADVICE: Final = (
     "nothing else is served meanwhile; make it async, await it, or run it with asyncio.to_thread"
@@ -73,7 +71,7 @@ class Watchdog:
         self._stopped.acquire()
         self._ident = 0
         self._cpu: Callable[[], float] = time.process_time
-        self._told: dict[tuple[object, ...], float] = {}
+        self._told: dict[Place, float] = {}
         # The turn that is looked at
         self._base: int | None = None  # how many frames there are below a callback's
         self._has_asked = False  # whether a beat has been posted
@@ -158,11 +156,11 @@ class Watchdog:
         end = self._since + self._threshold
         if now < end:
             return min(self._period, max(0.005, min(self._threshold / 4, end - now)))
-        if now - self._since < _OWN and not any(map(_is_programs, frames)):
+        if now - self._since < _OWN and not any(map(is_programs, frames)):
             return self._period
         if self._is_waiting and self._loop.is_running():
             self._is_named = True
-            blame = _Blame.of(frames[: len(frames) - self._base])
+            blame = Blame.of(frames[: len(frames) - self._base])
             # A log handler may take its time, and who is named may have ended by then: let go of it first.
             del frames, root
             self._warn(blame, now)
@@ -173,8 +171,8 @@ class Watchdog:
         self._since = began
         self._is_named = False
 
-    def _warn(self, blame: _Blame, now: float) -> None:
-        if now - self._told.get(blame.place, -math.inf) < _SILENCE:
+    def _warn(self, blame: Blame, now: float) -> None:
+        if self._is_told(blame.place, now):
             return
         if len(self._told) >= _PLACES:
             del self._told[min(self._told, key=lambda place: self._told[place])]
@@ -186,25 +184,16 @@ class Watchdog:
             _ADVICE,
         )
 
-
-class _Blame(NamedTuple):
-    """Who holds the loop: the outermost frame of the program's, and where that has come to."""
-
-    words: str
-    place: tuple[str, int, str, int]
-
-    @classmethod
-    def of(cls, frames: list[FrameType]) -> _Blame:
-        """The blame for a callback's frames, the innermost first; where none is the program's, that one's."""
-        inner = frames[0]
-        outer = next((frame for frame in reversed(frames) if _is_programs(frame)), inner)
-        words = _words(outer)
-        if inner is not outer:
-            words += f", which is in {_words(inner)}"
-        codes = outer.f_code, inner.f_code
-        file, inner_file = (code.co_filename for code in codes)
-        line, inner_line = (code.co_firstlineno for code in codes)
-        return cls(words, (file, line, inner_file, inner_line))
+    def _is_told(self, place: Place, now: float) -> bool:
+        """Whether enough has been said of a place, or of the function that it is in."""
+        told = [
+            other
+            for other, when in self._told.items()
+            if other.function == place.function and now - when < _SILENCE
+        ]
+        if len(told) < _LINES:
+            return place in told
+        return any(other.inner == place.inner for other in told)
 
 
 def _stack(frame: FrameType | None) -> list[FrameType]:
@@ -214,20 +203,6 @@ def _stack(frame: FrameType | None) -> list[FrameType]:
         frames.append(frame)
         frame = frame.f_back
     return frames
-
-
-def _is_programs(frame: FrameType) -> bool:
-    """Whether a frame is the program's, and none of bunpy's or of what runs its callbacks."""
-    package, _, module = str(frame.f_globals.get("__name__")).partition(".")
-    if package == "bunpy":
-        return module.partition(".")[0] == "demo"
-    return package not in _MACHINERY
-
-
-def _words(frame: FrameType) -> str:
-    code = frame.f_code
-    name: str = getattr(code, "co_qualname", code.co_name)  # CPython 3.11 and later have the first
-    return f"{name} ({code.co_filename}:{frame.f_lineno or code.co_firstlineno})"
 
 
 def _cpu_clock() -> Callable[[], float]:
