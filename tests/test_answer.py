@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from bunpy.errors import HTTPError, InvalidBody, InvalidResponse, RequestRefused
-from bunpy.http.answer import connection_after, error_response, plain_answer, stream_head
+from bunpy.http.answer import (
+    connection_after,
+    error_response,
+    plain_answer,
+    stream_head,
+    turned_away,
+)
 from bunpy.http.request import Request
 from bunpy.http.response import Response
 from bunpy.http.wire import CLOSE, KEEP, KEEP_OLD
@@ -317,3 +323,44 @@ def test_an_error_without_a_body_has_none() -> None:
 def test_an_error_cannot_forge_headers_either() -> None:
     with pytest.raises(InvalidResponse):
         answer(error_response(HTTPError(302 + 100, headers={"Location": "/\r\nSet-Cookie: a"})))
+
+
+# Who is turned away
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("text/event-stream", 200),
+        ("Text/Event-Stream", 200),
+        ("text/html, text/event-stream;q=0.5, */*", 200),
+        ("text/html ,\tTEXT/EVENT-STREAM ; Q=1.000", 200),
+        ("text/event-stream;charset=utf-8", 200),
+        ("text/event-stream;q=0.001", 200),
+        ("text/event-stream;q=0,text/event-stream", 200),
+        ("text/event-stream;q=0", 503),
+        ("text/event-stream; q=0.000", 503),
+        ("text/event-stream;charset=utf-8 ; Q=0.", 503),
+        ("text/html, Text/Event-Stream;q=0, */*", 503),
+        ("text/event-streams", 503),
+        ("x-text/event-stream", 503),
+        ("text/html;a=text/event-stream", 503),
+        ("text/*", 503),
+        ("*/*", 503),
+        ("", 503),
+        (",;,", 503),
+        (None, 503),
+    ],
+)
+def test_an_event_source_is_told_so_by_a_stream(accept: str | None, status: int) -> None:
+    headers = {"host": "a"} if accept is None else {"host": "a", "accept": accept}
+    assert turned_away(Request("GET", "/", headers)).status == status
+
+
+def test_the_stream_that_turns_away_is_as_streams_are() -> None:
+    """A proxy that keeps it back would keep the reconnection time back."""
+    request = Request("GET", "/", {"host": "a", "accept": "text/event-stream"})
+    (got,) = parse_answers(answer(turned_away(request))[0])
+    for name, line in SSEResponse.stream_defaults.pairs:
+        assert f"{got.headers[name]}\r\n".encode() == line.partition(b": ")[2]
+    assert got.closes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,9 @@ __all__ = [
 
 #: Seconds, from and to: when whoever is turned away may come back.
 _RETURN_TIME: Final = (30, 90)
+
+#: The parameter of a media range that is not acceptable (RFC 9110 section 12.4.2).
+_UNWANTED: Final = re.compile(r"q=0(?:\.0{0,3})?")
 
 
 def connection_after(request: Request, keeps_alive: bool) -> bytes:
@@ -122,16 +126,26 @@ def turned_away(request: Request) -> Response:
     its reconnection time, and ends.
     """
     later = random.uniform(*_RETURN_TIME)
-    if "text/event-stream" in request.headers.get("accept", ""):
+    if _accepts_events(request.headers.get("accept", "")):
         return Response(
             f"retry: {int(later * 1000)}\n\n",
             200,
             {
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
                 "Connection": "close",
             },
         )
     return Response(
         "The server is full\n", 503, {"Retry-After": str(int(later)), "Connection": "close"}
     )
+
+
+def _accepts_events(accept: str) -> bool:
+    """Whether an Accept field names event streams, as an EventSource's does; a wildcard does not (section 12.5.1)."""
+    for item in accept.lower().split(","):
+        kind, *parameters = (part.strip(" \t") for part in item.split(";"))
+        if kind == "text/event-stream" and not any(map(_UNWANTED.fullmatch, parameters)):
+            return True
+    return False
