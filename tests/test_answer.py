@@ -95,7 +95,7 @@ def test_the_length_is_right_whatever_is_said_of_it(length: str) -> None:
     assert parsed.body == b"hello"
 
 
-@pytest.mark.parametrize("status", [200, 404, 500, 205])
+@pytest.mark.parametrize("status", [200, 201, 404, 500])
 @pytest.mark.parametrize("connection", [KEEP, KEEP_OLD, CLOSE])
 def test_a_head_is_as_a_get_without_its_body(status: int, connection: bytes) -> None:
     response = Response("hello", status)
@@ -122,6 +122,24 @@ def test_a_status_without_a_body_has_none(status: int, method: str, body: Any) -
         b"\r\n"
     )
     assert after is KEEP
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("body", ["hello", b"hello", "", None])
+def test_a_205_says_that_it_has_no_body(method: str, body: Any) -> None:
+    """It must have none (RFC 9110 section 15.3.6), and a client that is not told so would wait for one."""
+    data, after = answer(Response(body, 205, {"Content-Length": "5"}), method)
+    assert data == b"HTTP/1.1 205 Reset Content\r\n" + DATE + b"Content-Length: 0\r\n\r\n"
+    assert after is KEEP
+
+
+@pytest.mark.parametrize(("version", "connection"), [("1.1", KEEP), ("1.0", KEEP_OLD)])
+def test_a_stream_with_205_has_no_body(version: str, connection: bytes) -> None:
+    request = a_request(version=version)
+    data, after = stream_head(SSEResponse(events(), status=205), None, request, DATE, connection)
+    start = b"HTTP/1.1 205 Reset Content\r\n"
+    assert data == start + DATE + b"Content-Length: 0\r\n" + connection + b"\r\n"
+    assert after is connection
 
 
 def test_a_status_without_a_body_may_end_the_connection() -> None:

@@ -76,7 +76,7 @@ def hosts_of(site: str) -> list[str] | None:
 
 
 #: Targets whose answers take more than one write.
-STREAMS: Final = ("/stream", "/plain", "/events", "/stream204")
+STREAMS: Final = ("/stream", "/plain", "/events", "/stream204", "/stream205")
 
 
 class Record:

@@ -133,6 +133,8 @@ RESULTS: dict[str, tuple[Callable[[], Any], int, str | None, bytes]] = {
         b"x",
     ),
     "dict: 204 with a body": (lambda: {"status": 204, "body": "lost"}, 204, None, b""),
+    "dict: 205 with a body": (lambda: {"status": 205, "body": "lost"}, 205, None, b""),
+    "dict: 205 with a stream": (lambda: {"status": 205, "body": pieces()}, 205, None, b""),
     "dict: 304 with a body": (lambda: {"status": 304, "body": "lost"}, 304, None, b""),
     "dict: 204 with a stream": (lambda: {"status": 204, "body": pieces()}, 204, None, b""),
     "Response": (lambda: Response("x", 404), 404, TEXT, b"x"),

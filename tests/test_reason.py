@@ -450,7 +450,7 @@ def test_a_head_request(life: Life, version: str) -> None:
     assert life.log == ["closed", "finished"]
 
 
-@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("status", [204, 205, 304])
 def test_a_status_without_a_body(life: Life, status: int) -> None:
     inner = never_begun(life)
 

@@ -60,7 +60,7 @@ def plain_answer(
     """A whole response in one piece, and what becomes of the connection; ``InvalidResponse`` if it must not be sent."""
     body, defaults = content
     if status in BODILESS:
-        return head(status, headers, NO_FIELDS, b"", date, connection)
+        return head(status, headers, NO_FIELDS, BODILESS[status], date, connection)
     if not headers and method != "HEAD":
         return usual_answer(status, defaults, body, date, connection), connection
     framing = b"Content-Length: %d\r\n" % len(body)
@@ -77,7 +77,8 @@ def stream_head(
 ) -> tuple[bytes, bytes]:
     """The head of a streamed response: chunked, or for HTTP/1.0 ended by the connection's end."""
     if response.status in BODILESS:
-        return head(response.status, headers, NO_FIELDS, b"", date, connection)
+        framing = BODILESS[response.status]
+        return head(response.status, headers, NO_FIELDS, framing, date, connection)
     framing = CHUNKED
     if request.http_version != "1.1":
         framing, connection = b"", CLOSE

@@ -39,8 +39,9 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
 
-#: Statuses whose responses have no body, and no Content-Length either (RFC 9110 sections 15.3.5 and 15.4.5).
-BODILESS: Final = frozenset({204, 304})
+#: Statuses whose responses have no body, and how that is said (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5): a 205 is
+#: none of those that end with their heads by themselves (RFC 9112 section 6.3).
+BODILESS: Final[Mapping[int, bytes]] = {204: b"", 205: b"Content-Length: 0\r\n", 304: b""}
 
 #: What becomes of a connection after a response, as the line that says so (RFC 9112 section 9.3).
 KEEP: Final = b""
