@@ -104,6 +104,20 @@ def test_a_body_that_is_none_is_refused(body: Any) -> None:
         Response(body).content()
 
 
+def test_a_text_is_what_it_says() -> None:
+    """Whatever a class of its own makes of ``encode``: a stream sends the text too."""
+
+    class Shout(str):
+        __slots__ = ()
+
+        def encode(self, *args: Any) -> bytes:
+            return b"HELLO"
+
+    given = Response(Shout("hello")).content()
+    assert given is not None
+    assert given[0] == b"hello"
+
+
 @pytest.mark.parametrize("body", ["\ud800", "a\udfff"])
 def test_a_lone_surrogate_is_refused(body: str) -> None:
     with pytest.raises(InvalidResponse, match="the body has a lone surrogate"):

@@ -59,7 +59,7 @@ class Response:
         body = self.body
         if isinstance(body, str):
             try:
-                return body.encode(), _TEXT
+                return str.encode(body), _TEXT  # what it says, whatever a class of its own encodes
             except UnicodeEncodeError as exc:
                 raise InvalidResponse(f"the body has a lone surrogate: {exc}") from exc
         if body is None:
