@@ -3,8 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# As many tests at a time as there are cores: half of what they do is to wait.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist worksteal
 SOURCES := pyproject.toml setup.py $(wildcard src/bunpy/_speedups/*.pyx src/bunpy/_speedups/*.pxd)
 ARGS ?=
+JOBS ?= auto
 COUNT ?= 1000000
 SEED ?= 1
 FUZZ := build/fuzz
@@ -17,7 +20,7 @@ MINUTES ?= 10
 
 help:
 	@echo "make run            the live demo on http://localhost:3000"
-	@echo "make test           the whole suite, with the extension and without (ARGS=... goes to pytest)"
+	@echo "make test           the whole suite, with the extension and without (ARGS=... goes to pytest, JOBS=0: one after the other)"
 	@echo "make lint           ruff, cython-lint and mypy --strict"
 	@echo "make bench          the benchmarks; results in bench/results"
 	@echo "make bench-compare  the benchmarks against this machine's stored result: fails on a 15 % loss"
@@ -41,8 +44,8 @@ run: $(VENV)/run
 	$(BIN)/python -m bunpy.demo
 
 test: $(VENV)/test
-	BUNPY_PURE=1 $(BIN)/python -m pytest $(ARGS)
-	BUNPY_PURE= $(BIN)/python -m pytest $(ARGS)
+	BUNPY_PURE=1 $(PYTEST) $(ARGS)
+	BUNPY_PURE= $(PYTEST) $(ARGS)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check

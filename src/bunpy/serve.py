@@ -10,7 +10,6 @@ from typing import Any
 from bunpy._speedups import IMPLEMENTATION
 from bunpy.errors import (
     BunpyError,
-    ConfigError,
     HTTPError,
     InvalidBody,
     InvalidEvent,
@@ -91,8 +90,6 @@ def serve(
         raise TypeError(f"a port is an int from 0 to 65535, not {shown(port)}")
     if not isinstance(hostname, str):
         raise TypeError(f"a hostname is a str, as '127.0.0.1', not {shown(hostname)}")
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"{shown(port)} is no port: ports are 0 to 65535")
     refuse_in_import()
     config = Config.of(options)
     ensure_handler(is_json=config.log_json)

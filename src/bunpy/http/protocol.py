@@ -35,7 +35,7 @@ READ_AHEAD: Final = 64 * 1024
 #: Bytes that may wait for a client, answers of one turn apart, before the next request is answered.
 _HIGH_WATER: Final = 64 * 1024
 #: Seconds that a server which stops leaves to a client that has taken its last answer, to close its side.
-_LAST_TIME: Final = 0.5
+_LAST_TIME: Final = 0.1
 #: What the kernel says of a peer that has not acknowledged what it was sent, or asked, in its time.
 _SILENT: Final = frozenset(
     {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
@@ -189,7 +189,9 @@ class HTTPProtocol(asyncio.Protocol):
         if self._exchange.stream is not None:
             if not self._service.lets_finish:
                 self._exchange.stream.end("shutdown")
-        elif self._phase != _ANSWER and self._phase != _DRAIN:
+        elif self._phase == _DRAIN:
+            self._part_soon()
+        elif self._phase != _ANSWER:
             self._transport.close()
 
     def cut_off(self, reason: EndReason) -> None:
@@ -304,7 +306,7 @@ class HTTPProtocol(asyncio.Protocol):
         if transport.is_closing():
             return
         self._phase = _DRAIN
-        self._set_last_deadline()
+        self._deadline = time.monotonic() + self._service.config.drain_timeout
         if self._is_eof or not self._peer.has_place or not transport.can_write_eof():
             transport.close()
             return
@@ -312,18 +314,28 @@ class HTTPProtocol(asyncio.Protocol):
         if self._is_reading_paused:
             self._is_reading_paused = False
             transport.resume_reading()
+        if self._service.is_stopping:
+            self._part_soon()
 
-    def _set_last_deadline(self) -> None:
-        service = self._service
-        most = _LAST_TIME if service.is_stopping else _NEVER
-        self._deadline = time.monotonic() + min(service.config.drain_timeout, most)
+    def _part_soon(self) -> None:
+        self._service.agenda.call_later(_LAST_TIME, self._part)
+
+    def _part(self) -> None:
+        """The server stops, and who has taken the last answer has had time to close."""
+        if self._is_lost:
+            return
+        if waiting(self._transport, self._fd):
+            self._part_soon()
+        else:
+            self._transport.abort()
 
     # Time
 
     def _time_out(self, now: float) -> None:
         """What the connection waits for has not come in its time."""
         if self._phase == _DRAIN and waiting(self._transport, self._fd):
-            self._set_last_deadline()  # it begins when the answer has been taken
+            # It begins when the answer has been taken.
+            self._deadline = now + self._service.config.drain_timeout
             self._check_progress(now)
             return
         self._deadline = _NEVER

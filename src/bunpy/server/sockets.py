@@ -12,9 +12,11 @@ import socket
 import sys
 from typing import Any, Final
 
+from bunpy.errors import ConfigError
 from bunpy.server.inherited import Activation, inherited
 from bunpy.server.listeners import Listeners
 from bunpy.server.tuning import tune
+from bunpy.shown import shown
 
 if sys.platform != "win32":
     from bunpy.server.unix_socket import listen_at
@@ -40,7 +42,8 @@ def bind(hostname: str, port: int, backlog: int, unix_mode: int = 0o666) -> List
     - "fd:3": on the socket of that descriptor, which the server takes over;
     - "systemd", or "systemd:name": on the sockets that systemd has passed to this process, or those of that name.
 
-    ``port`` matters to the first alone. Raises ``OSError`` whose message names the place and says what to do.
+    ``port`` matters to the first alone. Raises ``OSError`` whose message names the place and says what to do;
+    ``ConfigError`` for a number that is no port's.
     """
     kind, colon, name = hostname.partition(":")
     if kind == "unix" and colon:
@@ -57,7 +60,7 @@ def bind(hostname: str, port: int, backlog: int, unix_mode: int = 0o666) -> List
 
 def _listen_at_port(hostname: str, port: int, backlog: int) -> list[socket.socket]:
     if not 0 <= port <= 65535:
-        raise OSError(errno.EINVAL, f"{port} is no port: ports are 0 to 65535")
+        raise ConfigError(f"{shown(port)} is no port: ports are 0 to 65535")
     where = f"port {port} on {hostname or 'all addresses'}"
     try:
         found = socket.getaddrinfo(
