@@ -118,6 +118,15 @@ def test_connections_at_rest_are_closed() -> None:
             assert connection.end == "closed"
 
 
+def test_who_has_had_its_last_answer_and_stays_holds_nothing_up() -> None:
+    with serving(hello, drain_timeout=3600.0) as server, Connection(server) as connection:
+        connection.send(GET[:-2] % b"/" + b"Connection: close\r\n\r\n")
+        assert connection.receive_to_end().endswith(b"hello")
+        watch = Stopwatch()
+        server.stop(TIMEOUT)
+        assert watch.seconds < SOON
+
+
 def test_streams_are_ended() -> None:
     """With the last chunk, and with a time to come back after that is not the same for all."""
     endless = Endless()

@@ -45,20 +45,16 @@ def check_end(script: Script) -> None:
     assert script.out.splitlines()[-1] == "atexit"
 
 
-PLACES = pytest.mark.parametrize(
-    "place",
-    [
-        "serve(works, **options)",
-        "serve(works, block=True, **options)",
-        "serve(works, **options).wait()",
-        pytest.param(
-            "async def main(): await serve(works, **options).wait_closed()\n    asyncio.run(main())",
-            marks=pytest.mark.skipif(
-                sys.version_info < (3, 11), reason="its end cannot be told from its run there"
-            ),
-        ),
-    ],
-)
+WHERE = [
+    "serve(works, **options)",
+    "serve(works, block=True, **options)",
+    "serve(works, **options).wait()",
+]
+if sys.version_info >= (3, 11):  # its end cannot be told from its run before
+    WHERE.append(
+        "async def main(): await serve(works, **options).wait_closed()\n    asyncio.run(main())"
+    )
+PLACES = pytest.mark.parametrize("place", WHERE)
 
 
 @PLACES
@@ -131,3 +127,43 @@ def test_a_program_that_has_something_else_to_do_is_let_do_it(scripts: Scripts) 
         assert script.end() == 5
     assert script.out.splitlines() == ["handler", "goes on", "has done it"]
     assert LINE not in script.err
+
+
+def test_a_main_thread_that_waits_for_a_moment_only_is_not_at_its_end(scripts: Scripts) -> None:
+    """It keeps its exit status."""
+    script = scripts.run("""
+        async def nothing():
+            pass
+
+        serve(handler, port=0, grace=0.1).wait()
+        began = time.monotonic()
+        while time.monotonic() - began < 1.0:
+            asyncio.run(nothing())
+        say("has done it")
+        sys.exit(3)
+    """)
+    assert script.url
+    script.send(SIGTERM)
+    assert script.end() == 3
+    assert script.out == "has done it\n"
+    assert LINE[:20] not in script.err
+
+
+def test_a_program_that_serves_again_has_its_own_time_for_its_end(scripts: Scripts) -> None:
+    script = scripts.run("""
+        def ends():
+            gate.wait(1.0)
+            say("ends")
+
+        async def begins():
+            asyncio.get_running_loop().run_in_executor(None, ends)
+
+        serve(handler, port=0, grace=0.1).wait()
+        serve(handler, port=0, quiet=True).stop()
+        asyncio.run(begins())
+    """)
+    assert script.url
+    script.send(SIGTERM)
+    assert script.end() == 0
+    assert script.out == "ends\n"
+    assert LINE[:20] not in script.err

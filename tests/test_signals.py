@@ -674,7 +674,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     numbers: list[Any] = []
     monkeypatch.setattr("signal.pthread_kill", lambda _, number: numbers.append(number))
     monkeypatch.setattr(signals, "_REPEAT_TIME", 60.0)
-    monkeypatch.setattr(signals, "forbid_overtime", lambda grace: None)  # of this process
+    monkeypatch.setattr(
+        signals, "forbid_overtime", lambda grace: threading.Event()
+    )  # of this process
     yield numbers
     while WATCHERS:
         WATCHERS.pop()[0].forget()

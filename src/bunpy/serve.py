@@ -8,13 +8,7 @@ import sys
 from typing import Any
 
 from bunpy._speedups import IMPLEMENTATION
-from bunpy.errors import (
-    BunpyError,
-    HTTPError,
-    InvalidBody,
-    InvalidEvent,
-    InvalidResponse,
-)
+from bunpy.errors import BunpyError, HTTPError, InvalidBody, InvalidEvent, InvalidResponse
 from bunpy.http.ending import Ending
 from bunpy.http.request import Request
 from bunpy.http.response import Response

@@ -12,14 +12,19 @@ _LIMIT: Final = 80
 
 def shown(value: object) -> str:
     """The ``repr`` of a value, 80 characters of it at the most; of what has none (an int of 5,000 digits) the type."""
-    try:
-        text = repr(value)
-    except Exception:
-        return f"a {type(value).__name__} whose repr fails"
-    return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
+    text = _short(value)
+    return f"a {type(value).__name__} whose repr fails" if text is None else text
 
 
 def shown_with_type(value: object) -> str:
     """The same, and the name of its type."""
-    text, name = shown(value), type(value).__name__
-    return text if text == f"a {name} whose repr fails" else f"{text} ({name})"
+    text = _short(value)
+    return shown(value) if text is None else f"{text} ({type(value).__name__})"
+
+
+def _short(value: object) -> str | None:
+    try:
+        text = repr(value)
+    except Exception:
+        return None
+    return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."

@@ -24,9 +24,8 @@ class Agenda:
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._calls: list[tuple[float, int, Callable[[], object]]] = []
-        self._numbers = (
-            itertools.count()
-        )  # what is due at the same time is called in the order in which it came
+        # What is due at the same time is called in the order in which it came.
+        self._numbers = itertools.count()
         self._handle: Handle | None = None
         self._due = 0.0  # when the handle is, if there is one
 

@@ -190,7 +190,8 @@ class HTTPProtocol(asyncio.Protocol):
             if not self._service.lets_finish:
                 self._exchange.stream.end("shutdown")
         elif self._phase == _DRAIN:
-            self._part_soon()
+            if self._deadline != _NEVER:
+                self._part_soon()
         elif self._phase != _ANSWER:
             self._transport.close()
 
@@ -306,8 +307,8 @@ class HTTPProtocol(asyncio.Protocol):
         if transport.is_closing():
             return
         self._phase = _DRAIN
-        self._deadline = time.monotonic() + self._service.config.drain_timeout
         if self._is_eof or not self._peer.has_place or not transport.can_write_eof():
+            self._deadline = _NEVER
             transport.close()
             return
         transport.write_eof()
@@ -316,8 +317,11 @@ class HTTPProtocol(asyncio.Protocol):
             transport.resume_reading()
         if self._service.is_stopping:
             self._part_soon()
+        else:
+            self._deadline = time.monotonic() + self._service.config.drain_timeout
 
     def _part_soon(self) -> None:
+        self._deadline = _NEVER  # the ticks are too far apart: it is the agenda's from now on
         self._service.agenda.call_later(_LAST_TIME, self._part)
 
     def _part(self) -> None:

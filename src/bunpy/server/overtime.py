@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import threading
-from types import CodeType
+import time
+from types import CodeType, FrameType
 from typing import Final
 
 from bunpy.server.leaving import finish
@@ -17,8 +18,10 @@ __all__ = ["forbid_overtime"]
 
 _log = logging.getLogger("bunpy")
 
-#: Seconds between two looks, and for what the program has registered to be run at exit.
+#: Seconds between two looks; for which a main thread has done nothing else when it is taken to wait, and not to be
+#: about to go on; and for what the program has registered to be run at exit.
 _STEP: Final = 0.05
+_WAIT_TIME: Final = 0.25
 _LAST_TIME: Final = 1.0
 
 
@@ -37,20 +40,33 @@ def _codes() -> frozenset[CodeType]:
 _WAITS: Final = _codes()
 
 
-def forbid_overtime(grace: float) -> None:
+def forbid_overtime(grace: float) -> threading.Event:
     """End the process when ``grace`` seconds have passed and its main thread only waits for the threads of executors.
 
     What runs in one (``asyncio.to_thread``) cannot be cancelled, and Python waits for it without end. Functions at exit
-    are run, standard output is flushed, and the exit status is 0.
+    are run, standard output is flushed, and the exit status is 0. Set the event that this returns to let it be.
     """
-    threading.Thread(target=_watch, args=(grace,), name="bunpy-overtime", daemon=True).start()
+    called_off = threading.Event()
+    threading.Thread(
+        target=_watch, args=(grace, called_off), name="bunpy-overtime", daemon=True
+    ).start()
+    return called_off
 
 
-def _watch(grace: float) -> None:
-    never = threading.Event()
-    never.wait(grace)
-    while not _is_waiting():
-        never.wait(_STEP)
+def _watch(grace: float, called_off: threading.Event) -> None:
+    called_off.wait(max(0.0, grace - _WAIT_TIME))
+    waits: FrameType | None = None  # the frame that the main thread waits in
+    since = 0.0
+    while not called_off.is_set():
+        frame, now = _waiting(), time.monotonic()
+        if frame is None or frame is not waits:
+            waits, since = frame, now
+        elif now - since >= _WAIT_TIME:
+            _end(grace)
+        called_off.wait(_STEP)
+
+
+def _end(grace: float) -> None:
     _log.error(
         "a thread that was given to an executor (asyncio.to_thread) still runs %g s after the signal: it ends with the"
         " process",
@@ -62,10 +78,9 @@ def _watch(grace: float) -> None:
     os._exit(0)
 
 
-def _is_waiting() -> bool:
+def _waiting() -> FrameType | None:
+    """The frame that the main thread waits in; None while it does something else."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None:
-        if frame.f_code in _WAITS:
-            return True
+    while frame is not None and frame.f_code not in _WAITS:
         frame = frame.f_back
-    return False
+    return frame

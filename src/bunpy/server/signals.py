@@ -43,6 +43,9 @@ class Signals:
         self._is_ending = False
         self._is_telling = False
         self._has_heard = threading.Event()
+        self._overtime: threading.Event | None = (
+            None  # calls off what ends a process that does not end
+        )
         self._before: dict[int, Any] = {}  # what each signal did before
 
     def watch(self, server: Server) -> None:
@@ -50,6 +53,7 @@ class Signals:
         self._references = [ref(other) for other in (*self._running, server)]
         self._is_draining = False
         self._has_heard.clear()
+        self._allow_overtime()
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _HANDLED:
@@ -71,6 +75,13 @@ class Signals:
         self._references = []
         self._is_draining = False
         self._has_heard.set()
+        self._allow_overtime()
+
+    def _allow_overtime(self) -> None:
+        """The program goes on, with another server: its end is not that of the last drain any more."""
+        if self._overtime is not None:
+            self._overtime.set()
+            self._overtime = None
 
     @property
     def _servers(self) -> list[Server]:
@@ -89,7 +100,7 @@ class Signals:
             for server in running:
                 server.when_closed(lambda: self._when_closed(number))
                 server.request_stop()
-            forbid_overtime(max(server.grace for server in running))
+            self._overtime = forbid_overtime(max(server.grace for server in running))
         elif running:
             self._end(running, number)
         elif self._is_draining:
