@@ -202,12 +202,23 @@ def test_what_it_cannot_begin_with_is_said(
     assert missing.ends() == 1
 
 
+@pytest.mark.parametrize(
+    "takes_long",
+    [
+        "__import__('time').sleep(3600)",
+        "__import__('hashlib').pbkdf2_hmac('sha1', b'', b'', 2**31 - 1)",
+    ],
+    ids=["interrupted by signals", "not interrupted"],
+)
 def test_a_stop_while_it_imports(
-    supervise: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    takes_long: str,
+    supervise: Callable[..., Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "endless_app.py").write_text(
-        "import time, pathlib\npathlib.Path('begun').touch()\ntime.sleep(3600)\n"
+        f"import pathlib\npathlib.Path('begun').touch()\n{takes_long}\n"
     )
     for stop in ("message", "signal", "end"):
         (tmp_path / "begun").unlink(missing_ok=True)

@@ -93,9 +93,8 @@ class _Worker:
         try:
             # Its listeners are its own: to close them ends nothing for others.
             listeners = Listeners(task.sockets, hostname=task.bound_name)
-            handler = load(task.handler) if isinstance(task.handler, str) else task.handler
             self._server = server = LocalServer(
-                handler,
+                self._import(task.handler) if isinstance(task.handler, str) else task.handler,
                 task.hostname,
                 0,
                 task.config,
@@ -119,6 +118,31 @@ class _Worker:
         finally:
             close_loop(loop)
         return 0
+
+    def _import(self, name: str) -> Handler:
+        """The handler of that name. SIGTERM is heard meanwhile, whatever the import does.
+
+        The main thread runs signal handlers between two instructions: not in a long call of C, and not in a sleep that
+        began in the moment in which the signal came. Its number is written to the wakeup descriptor at once.
+        """
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        threading.Thread(
+            target=self._heed, args=(reader,), name="bunpy-signals", daemon=True
+        ).start()
+        with writer:
+            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            try:
+                return load(name)
+            finally:
+                signal.set_wakeup_fd(-1)
+
+    def _heed(self, reader: socket.socket) -> None:
+        with reader:
+            while numbers := reader.recv(16):
+                if signal.SIGTERM in numbers and self._server is None:
+                    self._link.send("leaving")
+                    os._exit(0)
 
     def _on_opened(self, opened: ThreadFuture[None]) -> None:
         if opened.exception() is None:
