@@ -334,7 +334,8 @@ def test_clients_that_go_in_the_first_turn_of_their_stream_leave_nothing(loop_na
             with Connection(server) as client:
                 client.send(head())
                 client.drop(reset=number % 2 == 0)
-        until(lambda: len(lives) >= 50)  # a request whose client sent FIN is answered; not each that was reset is read
+        # A request whose client sent FIN is answered; not each that was reset is read.
+        until(lambda: len(lives) >= 50)
         until(lambda: no_more_than(before, server))
         for life in lives:
             assert len(life.ended) == int(life.is_there.is_set())  # if it began, it ended

@@ -70,7 +70,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # One stream, one connection
     ("bunpy.sse.stream", "bunpy.sse.threaded"),
     ("bunpy.http.service",),
-    ("bunpy.http.exchange", "bunpy.http.peer"),
+    ("bunpy.http.exchange", "bunpy.http.parting", "bunpy.http.peer"),
     ("bunpy.http.protocol",),
     # One server
     ("bunpy.server.blame",),

@@ -20,7 +20,7 @@ from bunpy.http import protocol
 from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Service
-from bunpy.serve import HTTPError, Request, Response, Server, SSEResponse
+from bunpy.serve import HTTPError, Request, Response, SSEResponse
 from bunpy.server.config import Config
 from bunpy.testing import (
     Connection,
@@ -483,106 +483,6 @@ def test_a_refusal_of_head_has_no_body() -> None:
 
 
 BAD = b"GET / HTTP/1.1\r\n\r\n"
-
-
-@pytest.mark.parametrize("size", [1000, 100_000, 900_000])
-def test_a_refused_client_gets_its_answer_although_it_goes_on_sending(size: int) -> None:
-    with serving(lambda req: "x", body_limit=100) as server:
-        for data in (BAD, head("POST", "/", f"Content-Length: {size}")):
-            taken = exchange(server, data + b"x" * size, half_close=True)
-            assert (len(taken.answers), taken.end) == (1, "closed")
-            assert taken.answers[0].closes
-
-
-def test_a_refused_client_that_sends_without_end_is_cut_off() -> None:
-    with serving(lambda req: "x") as server, Connection(server) as client:
-        with pytest.raises(ConnectionError):
-            client.send(BAD + b"x" * 64 * MIB)
-        assert client.receive_to_end().startswith(b"HTTP/1.1 400 ")
-        until(lambda: not connections(server))
-
-
-def test_a_refused_client_that_stays_is_cut_off() -> None:
-    with serving(lambda req: "x", drain_timeout=BRIEF) as server, Connection(server) as client:
-        client.send(BAD)
-        assert parse_answers(client.receive_to_end())[0].status == 400
-        assert client.end == "closed"  # half: it could still send
-        until(lambda: not connections(server))
-
-
-# The last answer
-
-#: More than the kernel's buffers hold: some of it waits in the server.
-LARGE = 4 * MIB
-
-
-def large(req: Request) -> Response:
-    return Response(bytes(LARGE), headers={"Connection": "close"} if req.path == "/close" else None)
-
-
-def has_had_its_last_answer(server: Server) -> bool:
-    return [connection._phase for connection in connections(server)] == [protocol._DRAIN]
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        head("GET", "/", "Connection: close"),
-        head("GET", "/", version="1.0"),
-        head("GET", "/close"),
-        head("GET", "/close") + head(),
-    ],
-)
-@pytest.mark.parametrize("late", [b"\r\n", head() * 1000, bytes(500_000)], ids=len)
-def test_who_sends_on_after_the_last_answer_still_gets_all_of_it(asked: bytes, late: bytes) -> None:
-    """It is not closed on, which would reset the connection; what came is dropped (RFC 9112 section 9.6)."""
-    with serving(large) as server, Connection(server) as client:
-        client.send(asked)
-        until(lambda: has_had_its_last_answer(server))
-        client.send(late)
-        (answer,) = parse_answers(client.receive_to_end())
-        assert len(answer.body) == LARGE
-        assert client.end == "closed"
-
-
-def test_what_waits_unread_in_the_kernel_does_not_reset_the_last_answer() -> None:
-    with serving(large) as server, Connection(server) as client:
-        client.send(head("GET", "/close") + bytes(500_000))
-        (answer,) = parse_answers(client.receive_to_end())
-        assert len(answer.body) == LARGE
-        assert client.end == "closed"
-
-
-def test_who_does_not_close_after_the_last_answer_is_cut_off() -> None:
-    with serving(lambda req: "x", drain_timeout=BRIEF) as server, Connection(server) as client:
-        client.send(LAST)
-        client.receive_to_end()
-        until(lambda: not connections(server))
-
-
-def test_who_takes_the_last_answer_slowly_gets_all_of_it() -> None:
-    """The time that there is after the last answer begins when that has been taken."""
-    with (
-        serving(large, drain_timeout=BRIEF) as server,
-        Connection(server, receive_buffer=8192) as client,
-    ):
-        client.send(head("GET", "/close"))
-        client.receive_until(b"\r\n\r\n")
-        for _ in range(5):
-            client.receive_exactly(16 * 1024)
-            time.sleep(BRIEF)  # for as long as it could stay if it had taken all
-        assert len(client.receive_to_end(4 * SOON)) == LARGE - 5 * 16 * 1024
-        assert client.end == "closed"
-
-
-def test_who_takes_nothing_of_the_last_answer_is_cut_off() -> None:
-    with (
-        serving(large, drain_timeout=BRIEF, send_timeout=3 * BRIEF) as server,
-        Connection(server, receive_buffer=8192) as client,
-    ):
-        client.send(head("GET", "/close"))
-        until(lambda: has_had_its_last_answer(server))
-        until(lambda: not connections(server))
 
 
 # Time

@@ -19,8 +19,9 @@ from bunpy.http.answer import error_response, plain_answer
 from bunpy.http.exchange import Exchange
 from bunpy.http.flow import Flow
 from bunpy.http.hangup import reset
+from bunpy.http.parting import Parting
 from bunpy.http.peer import Peer
-from bunpy.http.progress import Progress, waiting
+from bunpy.http.progress import Progress
 from bunpy.http.reader import RequestReader
 from bunpy.http.wire import CLOSE, CONTINUE, KEEP, NO_FIELDS
 
@@ -34,8 +35,6 @@ __all__ = ["HTTPProtocol"]
 READ_AHEAD: Final = 64 * 1024
 #: Bytes that may wait for a client, answers of one turn apart, before the next request is answered.
 _HIGH_WATER: Final = 64 * 1024
-#: Seconds that a server which stops leaves to a client that has taken its last answer, to close its side.
-_LAST_TIME: Final = 0.1
 #: What the kernel says of a peer that has not acknowledged what it was sent, or asked, in its time.
 _SILENT: Final = frozenset(
     {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
@@ -49,15 +48,15 @@ _HEAD: Final = 1  # a request's head has begun: 408
 _BODY: Final = 2  # its body has: 408
 _ANSWER: Final = 3  # it is being answered: no deadline
 _IDLE: Final = 4  # it has been: close
-_DRAIN: Final = 5  # it has had its last answer: cut off
+_LAST: Final = 5  # it has had its last answer: its parting says
 
 
 class HTTPProtocol(asyncio.Protocol):
     """Reads one client's requests, has them answered, and keeps the time."""
 
     __slots__ = (
-        "_deadline", "_drained", "_exchange", "_fd", "_flow", "_is_eof", "_is_lost", "_is_reading_paused",
-        "_is_turn_due", "_outlet", "_peer", "_phase", "_progress", "_reader", "_service", "_transport",
+        "_deadline", "_exchange", "_fd", "_flow", "_is_eof", "_is_lost", "_is_reading_paused", "_is_turn_due",
+        "_outlet", "_parting", "_peer", "_phase", "_progress", "_reader", "_service", "_transport",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -65,6 +64,7 @@ class HTTPProtocol(asyncio.Protocol):
     _flow: Flow
     _exchange: Exchange
     _peer: Peer
+    _parting: Parting
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -74,7 +74,6 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_eof = False
         self._is_reading_paused = False
         self._is_turn_due = False  # more is to be answered when the loop has turned
-        self._drained = 0
         # What it waits for, and whether its client takes what waits for it.
         self._phase = _FIRST
         self._deadline = _NEVER
@@ -108,10 +107,8 @@ class HTTPProtocol(asyncio.Protocol):
         service.on_accepted(fd)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase == _DRAIN:
-            self._drained += len(data)
-            if self._drained > self._service.config.drain_limit:
-                self._transport.abort()
+        if self._phase == _LAST:
+            self._parting.drop(len(data))
             return
         if self._peer.header is not None:
             try:
@@ -133,7 +130,7 @@ class HTTPProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer has sent its last (FIN): what it asked for is answered, and a stream goes on until it has gone."""
         self._is_eof = True
-        if self._phase == _DRAIN:
+        if self._phase == _LAST:
             return False
         if self._phase != _ANSWER and not self._is_turn_due:
             self._advance()
@@ -148,7 +145,7 @@ class HTTPProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._flow.resume()
         self._service.pressure.discard(self)
-        if self._phase != _ANSWER and self._phase != _DRAIN and not self._is_turn_due:
+        if self._phase != _ANSWER and self._phase != _LAST and not self._is_turn_due:
             self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -189,9 +186,10 @@ class HTTPProtocol(asyncio.Protocol):
         if self._exchange.stream is not None:
             if not self._service.lets_finish:
                 self._exchange.stream.end("shutdown")
-        elif self._phase == _DRAIN:
+        elif self._phase == _LAST:
             if self._deadline != _NEVER:
-                self._part_soon()
+                self._deadline = _NEVER
+                self._parting.hasten()
         elif self._phase != _ANSWER:
             self._transport.close()
 
@@ -241,7 +239,7 @@ class HTTPProtocol(asyncio.Protocol):
                 if self._exchange.stream is not None:
                     reader.release()
                 return
-            if self._phase == _DRAIN:
+            if self._phase == _LAST:
                 return
             self._rest()
             if reader.is_between and not (self._is_eof or self._is_reading_paused):
@@ -257,7 +255,7 @@ class HTTPProtocol(asyncio.Protocol):
         """An answer that took its time is complete."""
         if self._is_lost:
             self._leave()
-        elif self._phase != _DRAIN:
+        elif self._phase != _LAST:
             self._rest()
             self._advance()
 
@@ -298,57 +296,33 @@ class HTTPProtocol(asyncio.Protocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Close after the last answer, half now and the rest when the client has (RFC 9112 section 9.6).
-
-        What it sends meanwhile is read and dropped: who closes on it resets the connection, and with it the answer.
-        One for which there is no room is not waited for: others want to be told so too.
-        """
+        """Close after the last answer."""
         transport = self._transport
         if transport.is_closing():
             return
-        self._phase = _DRAIN
-        if self._is_eof or not self._peer.has_place or not transport.can_write_eof():
-            self._deadline = _NEVER
-            transport.close()
-            return
-        transport.write_eof()
+        self._phase = _LAST
         if self._is_reading_paused:
             self._is_reading_paused = False
             transport.resume_reading()
-        if self._service.is_stopping:
-            self._part_soon()
-        else:
-            self._deadline = time.monotonic() + self._service.config.drain_timeout
-
-    def _part_soon(self) -> None:
-        self._deadline = _NEVER  # the ticks are too far apart: it is the agenda's from now on
-        self._service.agenda.call_later(_LAST_TIME, self._part)
-
-    def _part(self) -> None:
-        """The server stops, and who has taken the last answer has had time to close."""
-        if self._is_lost:
-            return
-        if waiting(self._transport, self._fd):
-            self._part_soon()
-        else:
-            self._transport.abort()
+        self._parting = Parting(self._service, transport, self._fd)
+        # One for which there is no room is not waited for: others want to be told so too.
+        is_left_time = self._peer.has_place and not self._is_eof
+        self._deadline = self._parting.begin(time.monotonic(), is_left_time)
 
     # Time
 
     def _time_out(self, now: float) -> None:
         """What the connection waits for has not come in its time."""
-        if self._phase == _DRAIN and waiting(self._transport, self._fd):
-            # It begins when the answer has been taken.
-            self._deadline = now + self._service.config.drain_timeout
-            self._check_progress(now)
+        if self._phase == _LAST:
+            self._deadline = self._parting.time_out(now)
+            if self._deadline != _NEVER:
+                self._check_progress(now)
             return
         self._deadline = _NEVER
         if self._phase == _HEAD:
             self._refuse(RequestRefused(408, "The request's head took too long"))
         elif self._phase == _BODY:
             self._refuse(RequestRefused(408, "The request's body took too long"))
-        elif self._phase == _DRAIN:
-            self._transport.abort()
         else:
             self._transport.close()
 
