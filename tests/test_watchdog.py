@@ -47,9 +47,9 @@ class Warnings:
         self.count += 1
 
     def hold(self) -> None:
-        """Keep the calling thread until something has been named."""
-        count, watch = self.count, Stopwatch()
-        while self.count == count and watch.seconds < TIMEOUT:
+        """Keep the calling thread until something has been named. All that it calls is C: it is what is at work."""
+        count, end = self.count, time.monotonic() + TIMEOUT
+        while self.count == count and time.monotonic() < end:
             time.sleep(0.001)
 
     def take(self) -> tuple[str, str | None]:
@@ -489,26 +489,32 @@ def test_once_for_the_same_place(
             gate.acquire()
         return "done"
 
-    def ask(path: str) -> None:
-        """A request that blocks until it has been looked at often enough to be named."""
+    def ask(path: str, until_it_is: Callable[[], object]) -> None:
+        """A request that blocks until it is named, or has been looked at often enough for that."""
         gate.acquire()
         with ThreadPoolExecutor(1) as executor:
             asking = executor.submit(request, server, path=path, timeout=TIMEOUT)
             try:
-                until_looked_at(looks, 12)
+                until_it_is()
             finally:
                 gate.release()
             asking.result(TIMEOUT)
         gate.release()
 
+    def named() -> None:
+        until(lambda: bool(warnings.lines), TIMEOUT)
+
+    def looked_at() -> None:
+        until_looked_at(looks, 12)
+
     with serving(handler) as server:
         for path, line in (("/first", 2), ("/second", 4)):
-            ask(path)
+            ask(path, named)
             assert warnings.take()[0] == place(handler, line)
-            ask(path)
+            ask(path, looked_at)
             assert warnings.lines == []
         monkeypatch.setattr(watchdog, "_SILENCE", 0.0)
-        ask("/first")
+        ask("/first", named)
         assert warnings.take()[0] == place(handler, 2)
 
 
@@ -549,6 +555,7 @@ def test_the_lines_of_what_is_called_are_places_too(warnings: Warnings) -> None:
 
 def test_once_for_a_long_block(warnings: Warnings, looks: list[bool]) -> None:
     def handler(req: Request) -> str:
+        warnings.hold()
         until_looked_at(looks, 12)
         return "done"
 
