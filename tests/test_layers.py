@@ -92,13 +92,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "bunpy.workers.board",
     ),
     (
-        "bunpy.server.acceptor",
+        "bunpy.server.handshakes",
         "bunpy.server.inherited",
         "bunpy.server.listeners",
         "bunpy.server.log",
         "bunpy.server.tls",
     ),
-    ("bunpy.server.drain", "bunpy.server.sockets"),
+    ("bunpy.server.acceptor", "bunpy.server.sockets"),
+    ("bunpy.server.drain",),
     ("bunpy.server.server",),
     # Several of them
     ("bunpy.workers.backoff", "bunpy.workers.link", "bunpy.workers.sockets"),

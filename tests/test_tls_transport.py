@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from certificates import Pair
-from fakes import FakeTransport
+from tls_ends import Client, Inner, Room, run
 
-from bunpy.server.tls_transport import Handshakes
-
-SOON = 5.0  # seconds: what should come at once has surely come
-NEVER = 60.0  # seconds: what is not waited for
+from bunpy.server import tls_transport
 
 
 @pytest.fixture(scope="module")
@@ -29,109 +25,6 @@ def context(pair: Pair) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pair.cert, pair.key)
     return context
-
-
-class Inner(asyncio.Protocol):
-    """The protocol inside: it keeps what it is told."""
-
-    def __init__(self, *, keeps_open: bool = False) -> None:
-        self.told: list[str] = []
-        self.data = b""
-        self.pieces = 0
-        self.keeps_open = keeps_open
-        self.lost_for: Exception | None = None
-        self.on_data: Callable[[], object] = lambda: None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.told.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-        self.pieces += 1
-        self.on_data()
-
-    def eof_received(self) -> bool:
-        self.told.append("eof")
-        return self.keeps_open
-
-    def pause_writing(self) -> None:
-        self.told.append("pause")
-
-    def resume_writing(self) -> None:
-        self.told.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
-        self.lost_for = exc
-
-
-class Client:
-    """A client's end, and the wire between: ``exchange`` carries what there is, in both directions."""
-
-    def __init__(self, handshakes: Handshakes, context: ssl.SSLContext, *, piece: int = 1 << 20):
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.server = handshakes.new()
-        self.plain = FakeTransport(self.server, {"peername": ("192.0.2.1", 5)})
-        self.piece = piece
-        self.data = b""
-        self.has_eof = False
-        self.server.connection_made(self.plain)
-
-    def exchange(self) -> None:
-        sent = self.outgoing.read()
-        for start in range(0, len(sent), self.piece):
-            if not self.plain.is_closed:
-                self.server.data_received(sent[start : start + self.piece])
-        self.incoming.write(self.plain.sent)
-        self.plain.clear()
-
-    def shake_hands(self) -> Client:
-        while True:
-            try:
-                self.tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self.exchange()
-            else:
-                break
-        self.exchange()
-        return self
-
-    def send(self, data: bytes) -> None:
-        self.tls.write(data)
-        self.exchange()
-
-    def receive(self) -> bytes:
-        """What has come since the last time; ``has_eof`` after the server's close_notify."""
-        self.exchange()
-        data = b""
-        with contextlib.suppress(ssl.SSLWantReadError):
-            try:
-                while piece := self.tls.read(65536):
-                    data += piece
-            except ssl.SSLZeroReturnError:
-                pass
-            self.has_eof = True
-        return data
-
-    def shut(self) -> None:
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self.tls.unwrap()
-
-
-class Room:
-    """One server's handshakes, and the protocols that came of them."""
-
-    def __init__(self, context: ssl.SSLContext, **options: Any) -> None:
-        self.inner = Inner()
-        self.accepted: list[int] = []
-        options = {"timeout": NEVER, "on_accepted": self.accepted.append, **options}
-        self.handshakes = Handshakes(lambda: self.inner, context, **options)
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), SOON))
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
@@ -183,8 +76,6 @@ def test_many_records_at_once_are_one_piece(pair: Pair, context: ssl.SSLContext)
         client.send(b"x" * 200_000)
         assert room.inner.pieces == 1
         assert len(room.inner.data) == 200_200
-        client.server.write(b"y" * 3_000_000)
-        assert client.receive() == b"y" * 3_000_000
 
     run(test)
 
@@ -198,117 +89,6 @@ def test_what_is_known_of_a_connection(pair: Pair, context: ssl.SSLContext) -> N
         assert info("ssl_object").version() == "TLSv1.3"
         assert info("peername") == ("192.0.2.1", 5)
         assert (info("socket"), info("nothing", 3)) == (None, 3)
-
-    run(test)
-
-
-def test_each_connection_is_counted_when_it_begins(pair: Pair, context: ssl.SSLContext) -> None:
-    class Socket:
-        def fileno(self) -> int:
-            return 7
-
-    async def test() -> None:
-        room = Room(context)
-        transport = room.handshakes.new()
-        transport.connection_made(FakeTransport(transport, {"socket": Socket()}))
-        assert room.accepted == [7]
-
-    run(test)
-
-
-# The handshake
-
-
-def test_what_is_not_tls_is_closed(
-    context: ssl.SSLContext, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def test() -> None:
-        room = Room(context)
-        transport = room.handshakes.new()
-        plain = FakeTransport(transport)
-        transport.connection_made(plain)
-        transport.data_received(b"GET / HTTP/1.1\r\n\r\n")
-        assert plain.is_closed
-        assert not plain.is_aborted  # so that an alert arrives
-        transport.data_received(b"Host: a\r\n\r\n")
-        transport.connection_lost(None)
-        assert len(room.handshakes) == 0
-        assert room.inner.told == []
-
-    caplog.set_level(logging.INFO)
-    run(test)
-    assert caplog.messages == []
-
-
-def test_a_client_that_is_refused_is_told_why(pair: Pair, context: ssl.SSLContext) -> None:
-    old = pair.client()
-    old.maximum_version = ssl.TLSVersion.TLSv1_2
-    old.set_ciphers("aRSA")
-
-    async def test() -> None:
-        client = Client(Room(context).handshakes, old)
-        with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
-            client.shake_hands()
-        assert client.plain.is_closed
-
-    run(test)
-
-
-def test_a_handshake_that_takes_too_long_is_cut_off(context: ssl.SSLContext) -> None:
-    async def test() -> None:
-        room = Room(context, timeout=0.01)
-        transport = room.handshakes.new()
-        plain = FakeTransport(transport)
-        transport.connection_made(plain)
-        transport.data_received(b"\x16\x03\x01")
-        deadline = asyncio.get_running_loop().time() + SOON
-        while not plain.is_aborted:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.001)
-        transport.connection_lost(None)
-        assert len(room.handshakes) == 0
-
-    run(test)
-
-
-def test_whoever_has_come_through_is_not(pair: Pair, context: ssl.SSLContext) -> None:
-    async def test() -> None:
-        client = Client(Room(context, timeout=0.001).handshakes, pair.client()).shake_hands()
-        await asyncio.sleep(0.02)
-        assert not client.plain.is_closed
-
-    run(test)
-
-
-def test_handshakes_are_aborted_and_waited_for(pair: Pair, context: ssl.SSLContext) -> None:
-    async def test() -> None:
-        room = Room(context)
-        through = Client(room.handshakes, pair.client()).shake_hands()
-        await room.handshakes.abort()  # there are none
-        begun = [Client(room.handshakes, pair.client()) for _ in range(3)]
-        aborting = asyncio.ensure_future(room.handshakes.abort())
-        await asyncio.sleep(0)
-        assert all(client.plain.is_aborted for client in begun)
-        assert not through.plain.is_closed
-        for client in begun:
-            assert not aborting.done()
-            client.server.connection_lost(None)
-        await aborting
-        assert room.inner.told == ["made"]
-
-    run(test)
-
-
-def test_a_client_that_leaves_in_the_handshake(context: ssl.SSLContext) -> None:
-    async def test() -> None:
-        room = Room(context)
-        transport = room.handshakes.new()
-        transport.connection_made(FakeTransport(transport))
-        assert not transport.eof_received()
-        transport.connection_lost(None)
-        assert (len(room.handshakes), room.inner.told) == (0, [])
-        transport.pause_writing()
-        transport.resume_writing()
 
     run(test)
 
@@ -441,6 +221,143 @@ def test_a_protocol_that_closes_is_told_no_more(pair: Pair, context: ssl.SSLCont
     run(test)
 
 
+# What is large
+
+
+async def received(client: Client, size: int) -> bytes:
+    """What comes within the turns of the loop that ``size`` bytes may take."""
+    data = client.receive()
+    for _ in range(size // PIECE):
+        await asyncio.sleep(0)
+        data += client.receive()
+    return data
+
+
+PIECE = tls_transport._PIECE
+LARGE = b"".join(number.to_bytes(4, "big") for number in range(5 * PIECE // 4 + 100))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_it_is_encrypted_a_piece_a_turn_and_in_order(
+    pair: Pair, context: ssl.SSLContext, kind: Callable[[bytes], Any]
+) -> None:
+    async def test() -> None:
+        room = Room(context)
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.server.write(b"first")
+        client.server.write(kind(LARGE))
+        client.server.write(b"last")
+        assert room.inner.told == ["made", "pause"]
+        assert client.receive() == b"first" + LARGE[:PIECE]
+        waiting = client.server.get_write_buffer_size()
+        assert waiting == len(LARGE) - PIECE + len(b"last")
+        await asyncio.sleep(0)
+        assert client.receive() == LARGE[PIECE : 2 * PIECE]
+        assert client.server.get_write_buffer_size() == waiting - PIECE
+        assert await received(client, len(LARGE)) == LARGE[2 * PIECE :] + b"last"
+        assert client.server.get_write_buffer_size() == 0
+        assert room.inner.told == ["made", "pause", "resume"]
+
+    run(test)
+
+
+def test_what_was_written_from_a_buffer_is_what_it_held_then(
+    pair: Pair, context: ssl.SSLContext
+) -> None:
+    async def test() -> None:
+        client = Client(Room(context).handshakes, pair.client()).shake_hands()
+        buf = bytearray(LARGE)
+        client.server.write(memoryview(buf))
+        buf[:] = bytes(len(buf))
+        assert await received(client, len(LARGE)) == LARGE
+
+    run(test)
+
+
+def test_it_waits_as_it_is_for_a_peer_that_takes_nothing(
+    pair: Pair, context: ssl.SSLContext
+) -> None:
+    async def test() -> None:
+        room = Room(context)
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.plain.is_stuck = True
+        client.server.write(LARGE)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert PIECE < client.plain.get_write_buffer_size() < 1.1 * PIECE
+        assert client.server.get_write_buffer_size() > len(LARGE)
+        assert room.inner.told == ["made", "pause"]
+        client.plain.resume()
+        assert await received(client, len(LARGE)) == LARGE
+        assert room.inner.told == ["made", "pause", "resume"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("end", ["close", "write_eof", "both"])
+def test_it_goes_out_before_the_end(pair: Pair, context: ssl.SSLContext, end: str) -> None:
+    async def test() -> None:
+        client = Client(Room(context).handshakes, pair.client()).shake_hands()
+        server, plain = client.server, client.plain
+        server.write(LARGE)
+        if end != "close":
+            server.write_eof()
+            assert not server.is_closing()
+        if end != "write_eof":
+            server.close()
+            assert server.is_closing()
+            assert not plain.is_reading()
+        server.write(b"too late")
+        assert (plain.has_sent_eof, plain.is_closed) == (False, False)
+        assert not client.has_eof
+        assert await received(client, len(LARGE)) == LARGE
+        assert client.has_eof
+        assert (plain.has_sent_eof, plain.is_closed) == (end == "write_eof", end != "write_eof")
+        assert not plain.is_aborted
+
+    run(test)
+
+
+@pytest.mark.parametrize("says_so", [True, False], ids=["close_notify", "FIN alone"])
+def test_it_goes_out_to_who_has_closed_its_side(
+    pair: Pair, context: ssl.SSLContext, says_so: bool
+) -> None:
+    async def test() -> None:
+        room = Room(context)
+        room.inner.keeps_open = True
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.server.write(LARGE)
+        if says_so:
+            client.shut()
+            client.exchange()
+        assert client.server.eof_received()
+        assert client.server.is_closing() is not says_so
+        data = client.receive() + await received(client, len(LARGE))
+        assert data[-len(LARGE) + PIECE :] == LARGE[PIECE:]
+        assert client.plain.is_closed is not says_so
+
+    run(test)
+
+
+@pytest.mark.parametrize("end", ["abort", "lost"])
+def test_it_is_let_go_of_with_the_connection(pair: Pair, context: ssl.SSLContext, end: str) -> None:
+    async def test() -> None:
+        room = Room(context)
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.server.write(LARGE)
+        client.plain.clear()
+        if end == "abort":
+            client.server.abort()
+        else:
+            client.plain.abort()
+            client.server.connection_lost(None)
+        assert client.server.get_write_buffer_size() == 0
+        await asyncio.sleep(0)
+        assert client.plain.sent == b""
+
+    run(test)
+
+
 # Flow
 
 
@@ -449,8 +366,8 @@ def test_what_waits_below_is_what_waits(pair: Pair, context: ssl.SSLContext) -> 
         room = Room(context)
         client = Client(room.handshakes, pair.client()).shake_hands()
         client.plain.is_stuck = True
-        client.server.write(bytes(1_000_000))
-        assert client.server.get_write_buffer_size() > 1_000_000
+        client.server.write(bytes(100_000))
+        assert client.server.get_write_buffer_size() > 100_000
         assert room.inner.told == ["made", "pause"]
         client.plain.resume()
         assert client.server.get_write_buffer_size() == 0

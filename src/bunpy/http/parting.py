@@ -33,7 +33,7 @@ class Parting:
         self._dropped = 0
 
     def begin(self, now: float, is_left_time: bool) -> float:
-        """Close our side; both, if the client is left no time, or where there are no halves, as in TLS.
+        """Close our side; both, if the client is left no time, or where there are no halves.
 
         The time at which to call ``time_out``, in seconds of ``time.monotonic`` as ``now``; infinite for never.
         """

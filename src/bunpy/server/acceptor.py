@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from typing import Final
 
-from bunpy.server.tls_transport import Handshakes
+from bunpy.server.handshakes import Handshakes
 
 __all__ = ["Acceptor", "descriptors"]
 

@@ -12,64 +12,20 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from asyncio import Future, TimerHandle
-from collections.abc import Callable
-from typing import Any, Final, cast
+from asyncio import TimerHandle
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, cast
 
-__all__ = ["Handshakes", "TLSTransport"]
+if TYPE_CHECKING:
+    from bunpy.server.handshakes import Handshakes
+
+__all__ = ["TLSTransport"]
 
 _log = logging.getLogger("bunpy")
 
 _READ_SIZE: Final = 64 * 1024
-
-
-class Handshakes:
-    """A server's connections that are not the protocol's yet, and the way in for new ones. All of it on the loop.
-
-    ``factory`` makes the protocol of a connection that has come through; ``timeout`` is in seconds, for each;
-    ``on_accepted`` is called with the descriptor of each when it begins.
-    """
-
-    def __init__(
-        self,
-        factory: Callable[[], asyncio.Protocol],
-        context: ssl.SSLContext,
-        *,
-        timeout: float,
-        on_accepted: Callable[[int], None] = lambda fd: None,
-    ) -> None:
-        self.factory = factory
-        self.context = context
-        self.timeout = timeout
-        self.on_accepted = on_accepted
-        self._running: set[TLSTransport] = set()
-        self._is_empty: Future[None] | None = None
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._running)
-
-    def new(self) -> TLSTransport:
-        """What ``create_server``, without ``ssl``, makes for a connection."""
-        return TLSTransport(self)
-
-    def begin(self, transport: TLSTransport) -> None:
-        """A connection has been accepted."""
-        self._running.add(transport)
-
-    def end(self, transport: TLSTransport) -> None:
-        """It has come through, or is lost. Again: nothing happens."""
-        self._running.discard(transport)
-        if not self._running and self._is_empty is not None and not self._is_empty.done():
-            self._is_empty.set_result(None)
-
-    async def abort(self) -> None:
-        """Cut them off; when this returns they are lost."""
-        self._is_empty = asyncio.get_running_loop().create_future()
-        for transport in list(self._running):
-            transport.abort()
-        if self._running:
-            await self._is_empty
+#: Bytes that are encrypted in one turn of the loop: a body of 64 MiB at once would hold it for 0.3 s.
+_PIECE: Final = 256 * 1024
 
 
 class TLSTransport(asyncio.Transport, asyncio.Protocol):
@@ -85,6 +41,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_has_shut",
         "_incoming",
         "_is_closing",
+        "_is_due",
+        "_is_ended",
+        "_is_full",
+        "_is_paused",
         "_is_reading",
         "_loop",
         "_outgoing",
@@ -92,6 +52,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_protocol",
         "_timer",
         "_tls",
+        "_waiting",
+        "_waiting_size",
     )
 
     _loop: asyncio.AbstractEventLoop
@@ -107,8 +69,15 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol: asyncio.Protocol | None = None  # None during the handshake
         self._is_reading = True
         self._is_closing = False
+        self._is_ended = False  # no more is to be written
         self._has_shut = False
         self._has_eof = False
+        # What is to be encrypted when there is room for it.
+        self._waiting: deque[memoryview] = deque()
+        self._waiting_size = 0
+        self._is_due = False  # the next piece is, when the loop has turned
+        self._is_full = False  # the plain transport has said that it is
+        self._is_paused = False  # and so the protocol was told
 
     # The protocol of the plain transport
 
@@ -130,19 +99,25 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._read()
 
     def eof_received(self) -> bool:
-        # Without close_notify before it this may be anybody's FIN: what was said is perhaps cut off.
-        return self._has_eof and not self.is_closing()
+        # Without close_notify before it this may be anybody's FIN: what was said is perhaps cut off. What has been
+        # written goes out all the same.
+        if not self._waiting:
+            return self._has_eof and not self.is_closing()
+        if not self._has_eof:
+            self.close()
+        return True
 
     def pause_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.pause_writing()
+        self._is_full = True
+        self._pause()
 
     def resume_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.resume_writing()
+        self._is_full = False
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
+        self._forget_waiting()
         self._end_handshake()
         if self._protocol is not None:
             self._protocol.connection_lost(exc)
@@ -208,19 +183,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         if self._outgoing.pending:
             self._plain.write(self._outgoing.read())
 
-    def _shut(self) -> None:
-        """Say close_notify, once. The peer's own is not waited for (RFC 8446 section 6.1)."""
-        if not self._has_shut and self._protocol is not None:
-            self._has_shut = True
-            with contextlib.suppress(OSError):  # SSLWantReadError: its own has not come
-                self._tls.unwrap()
-            self._send()
-
-    # The transport of the protocol
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not data or self._has_shut or self.is_closing():
-            return
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
         try:
             self._tls.write(data)
         except OSError as exc:
@@ -229,6 +192,72 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             return
         self._send()
 
+    def _go_on(self) -> None:
+        """Encrypt the next piece of what waits; after the last one do what was to come then."""
+        waiting = self._waiting
+        if waiting and not (self._is_full or self._is_due):
+            data = waiting.popleft()
+            if len(data) > _PIECE:
+                waiting.appendleft(data[_PIECE:])
+                data = data[:_PIECE]
+            self._waiting_size -= len(data)
+            self._encrypt(data)
+        if waiting:
+            self._pause()
+            if not (self._is_full or self._is_due):
+                self._is_due = True
+                self._loop.call_soon(self._take_turn)
+        else:
+            self._end()
+            if self._is_paused and not self._is_full:
+                self._is_paused = False
+                assert self._protocol is not None
+                self._protocol.resume_writing()
+
+    def _take_turn(self) -> None:
+        self._is_due = False
+        self._go_on()
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._protocol is not None:
+            self._is_paused = True
+            self._protocol.pause_writing()
+
+    def _end(self) -> None:
+        """All is encrypted: say so, once, if it was all that there is."""
+        if self._plain.is_closing():
+            return
+        if self._is_closing:
+            self._shut()
+            self._plain.close()
+        elif self._is_ended and not self._has_shut:
+            self._shut()
+            self._plain.write_eof()
+
+    def _shut(self) -> None:
+        """Say close_notify, once. The peer's own is not waited for (RFC 8446 section 6.1)."""
+        if not self._has_shut and self._protocol is not None:
+            self._has_shut = True
+            with contextlib.suppress(OSError):  # SSLWantReadError: its own has not come
+                self._tls.unwrap()
+            self._send()
+
+    def _forget_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_size = 0
+
+    # The transport of the protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not data or self._is_ended or self.is_closing():
+            return
+        if self._waiting or len(data) > _PIECE:
+            self._waiting.append(memoryview(bytes(data)))
+            self._waiting_size += len(data)
+            self._go_on()
+        else:
+            self._encrypt(data)
+
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
 
@@ -236,17 +265,22 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         return self._plain.can_write_eof()
 
     def write_eof(self) -> None:
-        self._shut()
-        self._plain.write_eof()
+        self._is_ended = True
+        if not self._waiting:
+            self._end()
 
     def close(self) -> None:
-        if not self.is_closing():
-            self._shut()
-            self._is_closing = True
-            self._plain.close()
+        if self.is_closing():
+            return
+        self._is_closing = True
+        if self._waiting:
+            self._plain.pause_reading()
+        else:
+            self._end()
 
     def abort(self) -> None:
         self._is_closing = True
+        self._forget_waiting()
         self._plain.abort()
 
     def is_closing(self) -> bool:
@@ -266,7 +300,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._loop.call_soon(self._read)
 
     def get_write_buffer_size(self) -> int:
-        return self._plain.get_write_buffer_size()
+        return self._plain.get_write_buffer_size() + self._waiting_size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return self._plain.get_write_buffer_limits()
