@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import ssl
 import types
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Pair
 from script import Scripts
 from watching import Log
 
@@ -70,6 +72,20 @@ def program() -> Callable[[str], str]:
         return str(path)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A certificate and its key, in files that no test writes to."""
+    return Pair.made_in(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="session")
+def context(pair: Pair) -> ssl.SSLContext:
+    """What a server with that certificate shakes hands with."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context
 
 
 @pytest.fixture

@@ -22,11 +22,6 @@ from bunpy.server.certificate import CertificateFiles
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return Pair.made_in(tmp_path_factory.mktemp("pair"))
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return Pair.made_in(tmp_path_factory.mktemp("other"))
 

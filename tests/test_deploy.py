@@ -134,11 +134,6 @@ def until_it_breaks(client: EventClient) -> list[str]:
 # nginx
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return Pair.made_in(tmp_path_factory.mktemp("certificate"))
-
-
 @pytest.fixture
 def front(tmp_path: Path, pair: Pair, program: Callable[[str], str]) -> Callable[..., Any]:
     """``front(**{"60s": "1s"})``: nginx with deploy/nginx.conf, and these values in place of its own."""

@@ -12,18 +12,6 @@ from fakes import FakeTransport
 from tls_ends import SOON, Client, Room, run
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return Pair.made_in(tmp_path_factory.mktemp("pair"))
-
-
-@pytest.fixture(scope="module")
-def context(pair: Pair) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pair.cert, pair.key)
-    return context
-
-
 def test_each_connection_is_counted_when_it_begins(pair: Pair, context: ssl.SSLContext) -> None:
     class Socket:
         def fileno(self) -> int:

@@ -1107,11 +1107,6 @@ def test_an_exchange_with_a_server_that_takes_no_more() -> None:
 # --- TLS ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return Pair.made_in(tmp_path_factory.mktemp("pair"))
-
-
 @contextmanager
 def secured(pair: Pair, *turns: Callable[[ssl.SSLSocket], object]) -> Iterator[str]:
     """A scripted server of TLS; a turn begins when the hands are shaken."""

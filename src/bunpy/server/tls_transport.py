@@ -9,12 +9,12 @@ however fast it goes. After close_notify the connection is closed, but under bac
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from asyncio import TimerHandle
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from bunpy.server.tls_outgoing import Outgoing
 
 if TYPE_CHECKING:
     from bunpy.server.handshakes import Handshakes
@@ -24,8 +24,6 @@ __all__ = ["TLSTransport"]
 _log = logging.getLogger("bunpy")
 
 _READ_SIZE: Final = 64 * 1024
-#: Bytes that are encrypted in one turn of the loop: a body of 64 MiB at once would hold it for 0.3 s.
-_PIECE: Final = 256 * 1024
 
 
 class TLSTransport(asyncio.Transport, asyncio.Protocol):
@@ -38,25 +36,20 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     __slots__ = (
         "_handshakes",
         "_has_eof",
-        "_has_shut",
         "_incoming",
         "_is_closing",
-        "_is_due",
-        "_is_ended",
-        "_is_full",
-        "_is_paused",
         "_is_reading",
         "_loop",
         "_outgoing",
         "_plain",
         "_protocol",
+        "_records",
         "_timer",
         "_tls",
-        "_waiting",
-        "_waiting_size",
     )
 
     _loop: asyncio.AbstractEventLoop
+    _outgoing: Outgoing
     _plain: asyncio.Transport
     _tls: ssl.SSLObject
     _timer: TimerHandle
@@ -65,19 +58,11 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         super().__init__()
         self._handshakes = handshakes
         self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._records = ssl.MemoryBIO()
         self._protocol: asyncio.Protocol | None = None  # None during the handshake
         self._is_reading = True
         self._is_closing = False
-        self._is_ended = False  # no more is to be written
-        self._has_shut = False
         self._has_eof = False
-        # What is to be encrypted when there is room for it.
-        self._waiting: deque[memoryview] = deque()
-        self._waiting_size = 0
-        self._is_due = False  # the next piece is, when the loop has turned
-        self._is_full = False  # the plain transport has said that it is
-        self._is_paused = False  # and so the protocol was told
 
     # The protocol of the plain transport
 
@@ -85,7 +70,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._plain = cast(asyncio.Transport, transport)
         handshakes = self._handshakes
         self._loop = asyncio.get_running_loop()
-        self._tls = handshakes.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = handshakes.context.wrap_bio(self._incoming, self._records, server_side=True)
+        self._outgoing = Outgoing(
+            self._loop, self._plain, self._tls, self._records, self._tell, self._fail
+        )
         self._timer = self._loop.call_later(handshakes.timeout, self.abort)
         handshakes.begin(self)
         sock = transport.get_extra_info("socket")
@@ -101,23 +89,21 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     def eof_received(self) -> bool:
         # Without close_notify before it this may be anybody's FIN: what was said is perhaps cut off. What has been
         # written goes out all the same.
-        if not self._waiting:
+        if not self._outgoing.size:
             return self._has_eof and not self.is_closing()
         if not self._has_eof:
             self.close()
         return True
 
     def pause_writing(self) -> None:
-        self._is_full = True
-        self._pause()
+        self._outgoing.pause()
 
     def resume_writing(self) -> None:
-        self._is_full = False
-        self._go_on()
+        self._outgoing.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
-        self._forget_waiting()
+        self._outgoing.forget()
         self._end_handshake()
         if self._protocol is not None:
             self._protocol.connection_lost(exc)
@@ -129,16 +115,16 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._send()
+            self._outgoing.send()
             return False
         except (OSError, ValueError) as exc:
             _log.debug("TLS handshake with %s: %s", self.get_extra_info("peername"), exc)
-            self._send()  # the alert that says why
+            self._outgoing.send()  # the alert that says why
             self._is_closing = True
             self._plain.close()
             return False
         self._end_handshake()
-        self._send()
+        self._outgoing.send()
         self._protocol = self._handshakes.factory()
         self._protocol.connection_made(self)
         return True
@@ -166,11 +152,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLZeroReturnError:
             self._has_eof = True
         except OSError as exc:
-            _log.debug("TLS with %s: %s", self.get_extra_info("peername"), exc)
-            self._send()
-            self.abort()
+            self._outgoing.send()
+            self._fail(exc)
             return
-        self._send()
+        self._outgoing.send()
         assert self._protocol is not None
         if pieces:
             self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -179,84 +164,23 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     # Outwards
 
-    def _send(self) -> None:
-        if self._outgoing.pending:
-            self._plain.write(self._outgoing.read())
-
-    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            self._tls.write(data)
-        except OSError as exc:
-            _log.debug("TLS with %s: %s", self.get_extra_info("peername"), exc)
-            self.abort()
+    def _tell(self, has_room: bool) -> None:
+        if self._protocol is None:
             return
-        self._send()
-
-    def _go_on(self) -> None:
-        """Encrypt the next piece of what waits; after the last one do what was to come then."""
-        waiting = self._waiting
-        if waiting and not (self._is_full or self._is_due):
-            data = waiting.popleft()
-            if len(data) > _PIECE:
-                waiting.appendleft(data[_PIECE:])
-                data = data[:_PIECE]
-            self._waiting_size -= len(data)
-            self._encrypt(data)
-        if waiting:
-            self._pause()
-            if not (self._is_full or self._is_due):
-                self._is_due = True
-                self._loop.call_soon(self._take_turn)
+        if has_room:
+            self._protocol.resume_writing()
         else:
-            self._end()
-            if self._is_paused and not self._is_full:
-                self._is_paused = False
-                assert self._protocol is not None
-                self._protocol.resume_writing()
-
-    def _take_turn(self) -> None:
-        self._is_due = False
-        self._go_on()
-
-    def _pause(self) -> None:
-        if not self._is_paused and self._protocol is not None:
-            self._is_paused = True
             self._protocol.pause_writing()
 
-    def _end(self) -> None:
-        """All is encrypted: say so, once, if it was all that there is."""
-        if self._plain.is_closing():
-            return
-        if self._is_closing:
-            self._shut()
-            self._plain.close()
-        elif self._is_ended and not self._has_shut:
-            self._shut()
-            self._plain.write_eof()
-
-    def _shut(self) -> None:
-        """Say close_notify, once. The peer's own is not waited for (RFC 8446 section 6.1)."""
-        if not self._has_shut and self._protocol is not None:
-            self._has_shut = True
-            with contextlib.suppress(OSError):  # SSLWantReadError: its own has not come
-                self._tls.unwrap()
-            self._send()
-
-    def _forget_waiting(self) -> None:
-        self._waiting.clear()
-        self._waiting_size = 0
+    def _fail(self, exc: OSError) -> None:
+        _log.debug("TLS with %s: %s", self.get_extra_info("peername"), exc)
+        self.abort()
 
     # The transport of the protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not data or self._is_ended or self.is_closing():
-            return
-        if self._waiting or len(data) > _PIECE:
-            self._waiting.append(memoryview(bytes(data)))
-            self._waiting_size += len(data)
-            self._go_on()
-        else:
-            self._encrypt(data)
+        if data and not self.is_closing():
+            self._outgoing.write(data)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -265,22 +189,22 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         return self._plain.can_write_eof()
 
     def write_eof(self) -> None:
-        self._is_ended = True
-        if not self._waiting:
-            self._end()
+        self._outgoing.end(closes=False)
 
     def close(self) -> None:
         if self.is_closing():
             return
         self._is_closing = True
-        if self._waiting:
+        if self._protocol is None:
+            self._plain.close()
+            return
+        if self._outgoing.size:
             self._plain.pause_reading()
-        else:
-            self._end()
+        self._outgoing.end(closes=True)
 
     def abort(self) -> None:
         self._is_closing = True
-        self._forget_waiting()
+        self._outgoing.forget()
         self._plain.abort()
 
     def is_closing(self) -> bool:
@@ -300,7 +224,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._loop.call_soon(self._read)
 
     def get_write_buffer_size(self) -> int:
-        return self._plain.get_write_buffer_size() + self._waiting_size
+        return self._plain.get_write_buffer_size() + self._outgoing.size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return self._plain.get_write_buffer_limits()
