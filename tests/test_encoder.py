@@ -18,7 +18,7 @@ import pytest
 from conftest import PURE, twins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from watching import shown
+from watching import name_of
 
 from bunpy._speedups import IMPLEMENTATION
 from bunpy.errors import InvalidEvent, InvalidResponse
@@ -675,7 +675,7 @@ class TestBytesBuffer:
             (Sneaky("a\nb"), b"a\nb"),
             (Colour.RED, b"red"),
         ],
-        ids=shown,
+        ids=name_of,
     )
     def test_takes(self, speedups: SimpleNamespace, piece: Any, expected: bytes) -> None:
         buffer = speedups.BytesBuffer()
@@ -685,7 +685,7 @@ class TestBytesBuffer:
         assert buffer.take() == expected + b"!"
         assert buffer.take() == b""
 
-    @pytest.mark.parametrize("piece", [None, 5, ["a"], {"data": "a"}, StrImpostor()], ids=shown)
+    @pytest.mark.parametrize("piece", [None, 5, ["a"], {"data": "a"}, StrImpostor()], ids=name_of)
     def test_refuses(self, speedups: SimpleNamespace, piece: Any) -> None:
         buffer = speedups.BytesBuffer()
         buffer.append("before")

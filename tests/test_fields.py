@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from watching import shown
+from watching import name_of
 
 from bunpy._speedups import fields
 from bunpy.errors import BunpyError, InvalidEvent, InvalidResponse
@@ -72,7 +72,7 @@ def test_data_text(data: object, text: str) -> None:
         ({"a": object()}, "Object of type object is not JSON serializable"),
         ({(1, 2): 3}, "keys must be str, int, float, bool or None, not tuple"),
     ],
-    ids=shown,
+    ids=name_of,
 )
 def test_data_text_refuses(data: object, reason: str) -> None:
     with pytest.raises(InvalidEvent) as caught:

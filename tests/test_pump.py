@@ -25,7 +25,7 @@ from conftest import PURE, twins
 from fakes import FakeTransport
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from watching import shown
+from watching import name_of
 
 from bunpy._speedups import IMPLEMENTATION
 from bunpy.errors import InvalidEvent, InvalidResponse
@@ -1464,14 +1464,14 @@ class TestSources:
         rig = Rig(speedups, Numbers())
         assert rig.send() == Done(False)
 
-    @pytest.mark.parametrize("source", [5, None, "ab", [1], iter([1])], ids=shown)
+    @pytest.mark.parametrize("source", [5, None, "ab", [1], iter([1])], ids=name_of)
     def test_no_async_iterator(self, speedups: SimpleNamespace, source: Any) -> None:
         rig = Rig(speedups, source)
         with pytest.raises(TypeError, match=type(source).__name__):
             rig.send()
         assert rig.send() == Done(False)
 
-    @pytest.mark.parametrize("given", [5, None, "ab", iter([1])], ids=shown)
+    @pytest.mark.parametrize("given", [5, None, "ab", iter([1])], ids=name_of)
     def test_anext_of_no_awaitable(self, speedups: SimpleNamespace, given: Any) -> None:
         class Numbers:
             def __aiter__(self) -> Any:
@@ -1485,7 +1485,7 @@ class TestSources:
             rig.send()
         assert rig.send() == Done(False)
 
-    @pytest.mark.parametrize("given", [5, None, [1]], ids=shown)
+    @pytest.mark.parametrize("given", [5, None, [1]], ids=name_of)
     def test_await_that_gives_no_iterator(self, speedups: SimpleNamespace, given: Any) -> None:
         class Broken:
             def __await__(self) -> Any:

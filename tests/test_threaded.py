@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
+from weakref import ref
 
 import pytest
 from watching import Log, connections, local, until
@@ -656,6 +657,35 @@ def test_a_source_that_was_closed_gives_nothing_more() -> None:
         return closed
 
     assert asyncio.run(main()) == ["finally"]
+
+
+@pytest.mark.parametrize("step", ["__anext__", "aclose"])
+def test_an_error_leaves_nothing_to_the_collector(step: str) -> None:
+    class Kept:
+        """Lives as long as the frame of the generator that raised."""
+
+    kept: list[ref[Kept]] = []
+
+    def generator() -> Iterator[str]:
+        there = Kept()
+        kept.append(ref(there))
+        try:
+            yield "a"
+        finally:
+            raise ValueError("why")
+
+    async def main() -> None:
+        source = ThreadedSource(generator())
+        await source.__anext__()
+        with pytest.raises(ValueError, match="why"):
+            await getattr(source, step)()
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+        until(lambda: kept[0]() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_loop_that_closes_under_a_blocked_generator_leaves_it_closed() -> None:

@@ -27,7 +27,7 @@ def until(condition: Callable[[], bool], timeout: float = SOON) -> None:
         time.sleep(0.002)
 
 
-def shown(value: object) -> str:
+def name_of(value: object) -> str:
     """A value in a test's name, without its address: the name is the same in every run."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 

@@ -63,8 +63,11 @@ class ThreadedSource:
         elif not self._is_over:
             self._is_over = True
             _, error = await self._ask(close if close is not None else lambda: None, is_last=True)
-            if error is not None and not isinstance(error, StopAsyncIteration):
-                raise error
+            try:
+                if error is not None and not isinstance(error, StopAsyncIteration):
+                    raise error
+            finally:
+                del error  # its traceback holds this frame
 
     async def _run(self, step: Callable[[], Any]) -> Any:
         if self._is_over:
@@ -115,7 +118,9 @@ class ThreadedSource:
             is_over = is_over or error is not None
             if is_over:
                 self._end(commands, loop)
-            if not _tell(loop, answer, result, error) and not is_over:
+            is_told = _tell(loop, answer, result, error)
+            del answer, result, error  # its traceback holds this frame
+            if not is_told and not is_over:
                 # The loop has closed, and nobody will ask for more; the generator is still to be closed.
                 is_over = True
                 close = getattr(self._iterator, "close", None)
