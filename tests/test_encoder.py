@@ -651,14 +651,14 @@ class TestBuffer:
                 run()
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
-            for _ in range(60):
+            for _ in range(150):
                 run()
             gc.collect()
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        # One object leaked a round in one case only would be 60 of 28 bytes at least.
-        assert grown < 1000
+        # One object leaked a round in one case only would be 150 of 28 bytes; other threads take a few hundred.
+        assert grown < 4000
 
 
 class TestBytesBuffer:

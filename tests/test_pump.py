@@ -2889,8 +2889,8 @@ class TestReferences:
         finally:
             tracemalloc.stop()
         endless_rig.pump.close()
-        # A leak of the smallest object each step would be 80,000 bytes.
-        assert grown < 5000
+        # A leak of the smallest object each step would be 80,000 bytes; other threads take a few thousand.
+        assert grown < 20_000
         assert abs(len(gc.get_objects()) - objects) < 100
 
 

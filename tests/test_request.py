@@ -397,7 +397,7 @@ def test_nothing_in_a_request_raises_but_what_is_answered(
 
 
 def test_what_was_made_of_a_url_is_made_once() -> None:
-    request = a_request(f"/{'a' * 1000}?{'b=c&' * 1000}")
+    request = a_request(f"/{'a' * 10_000}?{'b=c&' * 10_000}")
     assert request.path is request.path
     assert request.query_all is request.query_all
     tracemalloc.start()
@@ -405,6 +405,6 @@ def test_what_was_made_of_a_url_is_made_once() -> None:
         for _ in range(100):
             assert request.path
             assert request.query_all
-        assert tracemalloc.get_traced_memory()[1] < 10_000
+        assert tracemalloc.get_traced_memory()[1] < 50_000  # a list of the values takes 80,000
     finally:
         tracemalloc.stop()
