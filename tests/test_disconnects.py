@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import os
 import subprocess
@@ -17,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from heads import head
 from watching import connections, local, until
 
 from bunpy.http import protocol
@@ -25,6 +25,8 @@ from bunpy.serve import Request, Response, Server, SSEResponse
 from bunpy.server import residence
 from bunpy.server.config import Config
 from bunpy.testing import Connection, request, serving
+
+pytestmark = pytest.mark.usefixtures("few_objects", "log")
 
 SOON = 5.0  # seconds: what should come at once has surely come
 PROMISE = 0.5  # seconds from a client's end to its generator's
@@ -44,23 +46,6 @@ PLAIN_STAGES = ["in mid event", "between events", "under backpressure"]
 REQUEST_STAGES = ["before the head", "in the head", "in the body", "in a chunk", "idle", "refused"]
 WAYS = ["FIN", "RST", "half-close"]
 LOOPS = ["uvloop", "asyncio"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_objects() -> Iterator[None]:
-    """Let a full collection look at what came since only: 1 ms instead of 100."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A client that goes is nothing to be logged, and nothing is forgotten that would warn when it is collected."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
 
 
 @pytest.fixture(params=LOOPS)
@@ -130,10 +115,6 @@ class Life:
                     time.sleep(0.005)
         finally:
             self.ended.append(time.monotonic())
-
-
-def head(target: str = "/", *lines: str, method: str = "GET") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
 
 
 def go(client: Connection, connection: HTTPProtocol, way: str) -> float:

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeTransport
+from heads import LAST, head
 from watching import Log, local, until
 
 from bunpy.http.host import HostList
@@ -33,7 +34,7 @@ from bunpy.server.config import Config
 from bunpy.testing import Answer, Connection, EventClient, exchange, request, serving
 
 # What is logged, a test takes; nothing else may be.
-pytestmark = pytest.mark.usefixtures("log")
+pytestmark = pytest.mark.usefixtures("few_objects", "log")
 
 SOON = 5.0  # seconds: what should come at once has surely come
 TEXT = "text/plain; charset=utf-8"
@@ -43,15 +44,6 @@ ERROR = b"Internal Server Error\n"
 Handler = Callable[[Request], Any]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_objects() -> Iterator[None]:
-    """Let a full collection look at what came since only: 1 ms instead of 100."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def error_of(record: logging.LogRecord) -> BaseException:
     assert record.name == "bunpy"
     assert record.levelname == "ERROR"
@@ -59,15 +51,6 @@ def error_of(record: logging.LogRecord) -> BaseException:
     error = record.exc_info[1]
     assert error is not None
     return error
-
-
-def head(method: str = "GET", target: str = "/", *lines: str, version: str = "1.1") -> bytes:
-    return "\r\n".join(
-        [f"{method} {target} HTTP/{version}", "Host: localhost", *lines, "", ""]
-    ).encode()
-
-
-LAST = head("GET", "/", "Connection: close")
 
 
 # What a handler may return
@@ -270,7 +253,7 @@ def test_a_response_may_be_made_once_and_answered_often() -> None:
 def test_a_large_body_arrives_whole_and_in_its_place() -> None:
     large = bytes(range(256)) * 32 * 1024  # 8 MiB: more than the kernel takes at once
     with serving(lambda req: large if req.path == "/large" else "small") as server:
-        taken = exchange(server, head("GET", "/large") + LAST, timeout=20)
+        taken = exchange(server, head("/large") + LAST, timeout=20)
     assert [answer.body == large for answer in taken.answers] == [True, False]
     assert taken.answers[1].body == b"small"
 
@@ -361,7 +344,7 @@ def test_a_header_that_would_forge_another_is_refused(name: str, stream: bool, l
         )
 
     with serving(handler) as server:
-        taken = exchange(server, head("GET", "/injected", "Connection: close"))
+        taken = exchange(server, head("/injected", "Connection: close"))
     (answer,) = taken.answers
     assert (answer.status, answer.body) == (500, ERROR)
     assert b"Forged" not in taken.data
@@ -400,7 +383,7 @@ def test_a_handler_that_raises_is_500_with_its_traceback_in_the_log_only(
     name: str, kind: Callable[[Callable[[], Any]], Handler], log: Log
 ) -> None:
     with serving(kind(raising(FAILURES[name]()))) as server:
-        failed, after = exchange(server, head("GET", "/fails") + LAST, timeout=2).answers
+        failed, after = exchange(server, head("/fails") + LAST, timeout=2).answers
         assert (failed.status, failed.body) == (500, ERROR)
         assert failed.headers["content-type"] == TEXT
         assert after.status == 500  # the connection and the server go on
@@ -509,7 +492,10 @@ def test_head_is_answered_as_get_without_a_body(
     make = RESULTS[name][0]
     with serving(kind(make)) as server:
         taken = exchange(
-            server, head("HEAD") + head("HEAD") + LAST, methods=["HEAD", "HEAD"], timeout=2
+            server,
+            head(method="HEAD") + head(method="HEAD") + LAST,
+            methods=["HEAD", "HEAD"],
+            timeout=2,
         )
     first, second, got = taken.answers
     assert first.body == second.body == b""
@@ -594,7 +580,9 @@ def test_head_closes_a_source_that_is_no_generator() -> None:
 def test_head_of_an_error_has_no_body() -> None:
     with serving(sync_handler(raising(HTTPError(404)))) as server:
         taken = exchange(
-            server, head("HEAD") + head("HEAD", "/", "Connection: close"), methods=["HEAD"] * 2
+            server,
+            head(method="HEAD") + head("/", "Connection: close", method="HEAD"),
+            methods=["HEAD"] * 2,
         )
     assert taken.statuses == [404, 404]
     assert b"Not Found\n" not in taken.data
@@ -606,7 +594,7 @@ def test_head_of_an_error_has_no_body() -> None:
 @pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close"])
 def test_a_client_that_asks_for_the_close_gets_it(value: str) -> None:
     with serving(lambda req: "x") as server:
-        taken = exchange(server, head("GET", "/", f"Connection: {value}") + head())
+        taken = exchange(server, head("/", f"Connection: {value}") + head())
     (answer,) = taken.answers
     assert (taken.end, answer.headers["connection"]) == ("closed", "close")
 
@@ -643,7 +631,8 @@ def test_options_is_the_handlers() -> None:
 
     with serving(handler) as server:
         first, second = exchange(
-            server, head("OPTIONS", "/a?b") + head("OPTIONS", "*", "Connection: close")
+            server,
+            head("/a?b", method="OPTIONS") + head("*", "Connection: close", method="OPTIONS"),
         ).answers
     assert (first.status, first.headers["x-target"]) == (204, "OPTIONS /a?b")
     assert (second.status, second.headers["x-target"]) == (204, "OPTIONS *")
@@ -760,7 +749,7 @@ async def async_marking(req: Request) -> Any:
 def test_what_a_handler_sets_its_generator_sees_and_the_next_request_does_not(
     path: str, handler: Handler, together: bool
 ) -> None:
-    requests = [head("GET", path), head("GET", path), head("GET", "/read")]
+    requests = [head(path), head(path), head("/read")]
     with serving(handler) as server, Connection(server) as client:
         if together:
             client.send(b"".join(requests))

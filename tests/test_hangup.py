@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import select
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from heads import head
 from watching import connections, until
 
 from bunpy.http import hangup
@@ -26,18 +26,12 @@ from bunpy.serve import Request, Response, SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.testing import Connection, EventClient, serving
 
+pytestmark = pytest.mark.usefixtures("log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: what is not waited for
 
 Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A peer that hangs up is nothing to be logged."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
 
 
 @pytest.fixture
@@ -317,10 +311,6 @@ class Sleeper:
             await asyncio.sleep(NEVER)
         finally:
             self.ended.append(time.monotonic())
-
-
-def head(target: str = "/", version: str = "1.1") -> bytes:
-    return f"GET {target} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode()
 
 
 def delay_of_the_end(reset: bool) -> float:

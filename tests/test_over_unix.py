@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 import stat
@@ -24,17 +23,11 @@ from bunpy.server import residence
 from bunpy.server.config import Config
 from bunpy.testing import Connection, EventClient, IncompleteAnswer, exchange, request, serving
 
+pytestmark = pytest.mark.usefixtures("log")
+
 PROMISE = 0.5  # seconds from a client's end to its generator's
 GET = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n"
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A client that goes is nothing to be logged, and nothing is forgotten that would warn when it is collected."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
 
 
 @pytest.fixture(params=["uvloop", "asyncio"], autouse=True)

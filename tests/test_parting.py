@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from fakes import FakeTransport
+from heads import LAST, head
 from watching import connections, until
 
 from bunpy.http import protocol
@@ -20,26 +20,13 @@ from bunpy.serve import Request, Response, Server
 from bunpy.server.config import Config
 from bunpy.testing import Connection, exchange, parse_answers, serving
 
+pytestmark = pytest.mark.usefixtures("log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 BRIEF = 0.1  # seconds: a timeout that is waited for
 MIB = 1024 * 1024
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that a client does is worth a line in the log, and nothing is left to be warned of."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
-
-
-def head(method: str = "GET", target: str = "/", *lines: str, version: str = "1.1") -> bytes:
-    return "\r\n".join(
-        [f"{method} {target} HTTP/{version}", "Host: localhost", *lines, "", ""]
-    ).encode()
-
-
-LAST = head("GET", "/", "Connection: close")
 BAD = b"GET / HTTP/1.1\r\n\r\n"
 
 # The last answer
@@ -59,10 +46,10 @@ def has_had_its_last_answer(server: Server) -> bool:
 @pytest.mark.parametrize(
     "asked",
     [
-        head("GET", "/", "Connection: close"),
-        head("GET", "/", version="1.0"),
-        head("GET", "/close"),
-        head("GET", "/close") + head(),
+        head("/", "Connection: close"),
+        head("/", version="1.0"),
+        head("/close"),
+        head("/close") + head(),
     ],
 )
 @pytest.mark.parametrize("late", [b"\r\n", head() * 1000, bytes(500_000)], ids=len)
@@ -79,7 +66,7 @@ def test_who_sends_on_after_the_last_answer_still_gets_all_of_it(asked: bytes, l
 
 def test_what_waits_unread_in_the_kernel_does_not_reset_the_last_answer() -> None:
     with serving(large) as server, Connection(server) as client:
-        client.send(head("GET", "/close") + bytes(500_000))
+        client.send(head("/close") + bytes(500_000))
         (answer,) = parse_answers(client.receive_to_end())
         assert len(answer.body) == LARGE
         assert client.end == "closed"
@@ -98,7 +85,7 @@ def test_who_takes_the_last_answer_slowly_gets_all_of_it() -> None:
         serving(large, drain_timeout=BRIEF) as server,
         Connection(server, receive_buffer=8192) as client,
     ):
-        client.send(head("GET", "/close"))
+        client.send(head("/close"))
         client.receive_until(b"\r\n\r\n")
         for _ in range(5):
             client.receive_exactly(16 * 1024)
@@ -112,7 +99,7 @@ def test_who_takes_nothing_of_the_last_answer_is_cut_off() -> None:
         serving(large, drain_timeout=BRIEF, send_timeout=3 * BRIEF) as server,
         Connection(server, receive_buffer=8192) as client,
     ):
-        client.send(head("GET", "/close"))
+        client.send(head("/close"))
         until(lambda: has_had_its_last_answer(server))
         until(lambda: not connections(server))
 
@@ -121,7 +108,7 @@ def test_a_last_answer_that_a_stop_finds_half_taken_arrives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with serving(large) as server, Connection(server, receive_buffer=8192) as client:
-        client.send(head("GET", "/close"))
+        client.send(head("/close"))
         until(lambda: has_had_its_last_answer(server))
         server.request_stop(grace=SOON)
         assert len(client.receive_until(b"\r\n\r\n")) > 0
@@ -135,7 +122,7 @@ def test_a_last_answer_that_a_stop_finds_half_taken_arrives(
 @pytest.mark.parametrize("size", [1000, 100_000, 900_000])
 def test_a_refused_client_gets_its_answer_although_it_goes_on_sending(size: int) -> None:
     with serving(lambda req: "x", body_limit=100) as server:
-        for data in (BAD, head("POST", "/", f"Content-Length: {size}")):
+        for data in (BAD, head("/", f"Content-Length: {size}", method="POST")):
             taken = exchange(server, data + b"x" * size, half_close=True)
             assert (len(taken.answers), taken.end) == (1, "closed")
             assert taken.answers[0].closes

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeTransport
+from heads import head
 from watching import Gate, connections, until
 
 from bunpy.http import protocol
@@ -32,39 +33,18 @@ from bunpy.testing import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("few_objects", "log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 BRIEF = 0.1  # seconds: a timeout that is waited for
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_objects() -> Iterator[None]:
-    """Let a full collection look at what came since only: 1 ms instead of 100."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that a client does is worth a line in the log, and nothing is left to be warned of."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
-
-
-def head(method: str = "GET", target: str = "/", *lines: str, version: str = "1.1") -> bytes:
-    return "\r\n".join(
-        [f"{method} {target} HTTP/{version}", "Host: localhost", *lines, "", ""]
-    ).encode()
-
-
 def post(body: bytes, *lines: str, target: str = "/") -> bytes:
-    return head("POST", target, f"Content-Length: {len(body)}", *lines) + body
+    return head(target, f"Content-Length: {len(body)}", *lines, method="POST") + body
 
 
-LAST = head("GET", "/last", "Connection: close")
+LAST = head("/last", "Connection: close")
 
 
 def echo(req: Request) -> Any:
@@ -118,7 +98,7 @@ def test_a_connection_answers_one_request_after_the_other(kind: str) -> None:
     with serving(echo) as server, Connection(server) as client:
         for number in range(3):
             path = f"/{kind}/{number}"
-            client.send(head("HEAD", path) if number == 1 else head("GET", path))
+            client.send(head(path, method="HEAD") if number == 1 else head(path))
             data = client.receive_until(b"\r\n\r\n")
             if number != 1 and kind != "none":
                 body = client.receive_until(b"0\r\n\r\n") if b"chunked" in data else b""
@@ -135,7 +115,7 @@ def test_a_connection_answers_one_request_after_the_other(kind: str) -> None:
 def test_pipelined_answers_keep_the_order_of_their_requests(first: str, second: str) -> None:
     paths = [f"/{kind}/{number}" for number in range(3) for kind in (first, second, first)]
     with serving(echo) as server:
-        taken = exchange(server, b"".join(head("GET", path) for path in paths) + LAST)
+        taken = exchange(server, b"".join(head(path) for path in paths) + LAST)
     assert [answer.body for answer in taken.answers] == [*map(body_of, paths), b"/last"]
 
 
@@ -143,13 +123,13 @@ def test_pipelined_answers_keep_the_order_of_their_requests(first: str, second: 
 def test_requests_of_all_kinds_are_answered_however_they_are_cut(pieces: Any) -> None:
     data = b"".join(
         [
-            head("GET", "/async/1"),
+            head("/async/1"),
             post(b"x" * 300, target="/sync/2"),
             b"\r\n",  # one that some clients send behind a body (RFC 9112 section 2.2)
-            head("HEAD", "/stream/3"),
-            head("POST", "/late/4", "Transfer-Encoding: chunked"),
+            head("/stream/3", method="HEAD"),
+            head("/late/4", "Transfer-Encoding: chunked", method="POST"),
             b"3;ext=1\r\nabc\r\n0\r\nX-Trailer: dropped\r\n\r\n",
-            head("GET", "/plain/5"),
+            head("/plain/5"),
             LAST,
         ]
     )
@@ -173,7 +153,7 @@ def test_a_request_waits_until_the_one_before_is_answered() -> None:
         return req.path
 
     with serving(handler) as server, Connection(server) as client:
-        client.send(head("GET", "/1") + head("GET", "/2"))
+        client.send(head("/1") + head("/2"))
         until(lambda: gates["/1"].waiting == 1)
         gates["/2"].open()
         assert gates["/2"].waiting == 0
@@ -184,9 +164,9 @@ def test_a_request_waits_until_the_one_before_is_answered() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_hundreds_of_pipelined_requests_are_answered_in_order(kind: str) -> None:
     count = 3000 if kind == "sync" else 300
-    data = b"".join(head("GET", f"/{kind}/{number}") for number in range(count)) + LAST
+    data = b"".join(head(f"/{kind}/{number}") for number in range(count)) + LAST
     with serving(echo) as server:
-        answers = exchange(server, data).answers
+        answers = exchange(server, data, timeout=30).answers
     assert [answer.body for answer in answers] == [
         *(body_of(f"/{kind}/{number}") for number in range(count)),
         b"/last",
@@ -196,7 +176,7 @@ def test_hundreds_of_pipelined_requests_are_answered_in_order(kind: str) -> None
 def test_megabytes_of_pipelined_requests_cost_time_by_their_length_and_not_by_its_square() -> None:
     data = head() * (2 * MIB // len(head())) + LAST
     with serving(lambda req: None) as server:
-        taken = exchange(server, data, timeout=8)
+        taken = exchange(server, data, timeout=30)
     assert taken.end == "closed"
     assert taken.data.count(b"HTTP/1.1 204") == data.count(b"GET ")
 
@@ -214,9 +194,9 @@ def test_reading_goes_on_after_it_was_held_back(monkeypatch: pytest.MonkeyPatch)
         return wait(req) if req.path == "/slow" else req.path
 
     with serving(handler) as server, Connection(server) as client:
-        client.send(head("GET", "/slow"))
+        client.send(head("/slow"))
         until(lambda: gate.waiting == 1)
-        client.send(head("GET", "/next") * 10 + head("GET", "/batch") * 30)
+        client.send(head("/next") * 10 + head("/batch") * 30)
         (connection,) = connections(server)
         until(lambda: connection._reader.unread > 1024)
         gate.open()
@@ -249,8 +229,8 @@ def test_bytes_that_come_between_two_turns_start_nothing_out_of_turn() -> None:
         transport = FakeTransport(extra={"sslcontext": object(), "peername": ("127.0.0.1", 1)})
         connection = HTTPProtocol(service)
         connection.connection_made(transport)
-        connection.data_received(head("GET", "/sync") * 20)
-        connection.data_received(head("GET", "/1") + head("GET", "/2"))
+        connection.data_received(head("/sync") * 20)
+        connection.data_received(head("/1") + head("/2"))
         for _ in range(100):
             await asyncio.sleep(0.002)
             if transport.sent.endswith(b"/2"):
@@ -270,7 +250,7 @@ def test_bytes_that_come_between_two_turns_start_nothing_out_of_turn() -> None:
 def test_http_1_0_ends_with_its_answer(kind: str) -> None:
     path = f"/{kind}/x"
     with serving(echo) as server:
-        taken = exchange(server, head("GET", path, version="1.0") * 2)
+        taken = exchange(server, head(path, version="1.0") * 2)
     (answer,) = taken.answers
     assert (taken.end, answer.body, answer.headers["connection"]) == (
         "closed",
@@ -286,7 +266,7 @@ def test_http_1_0_stays_where_it_asks_to_and_the_answer_has_a_length(kind: str) 
     with serving(echo) as server:
         taken = exchange(
             server,
-            head("GET", path, "Connection: keep-alive", version="1.0") + head(version="1.0"),
+            head(path, "Connection: keep-alive", version="1.0") + head(version="1.0"),
         )
     if kind in ("stream", "plain", "late"):  # its end is the connection's: it cannot stay
         (answer,) = taken.answers
@@ -323,10 +303,11 @@ def test_http_1_0_streams_events_until_the_close() -> None:
     "message",
     [
         post(b"hello body"),
-        head("POST", "/", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n5\r\n body\r\n0\r\n\r\n",
-        head("PUT", "/", "Transfer-Encoding: Chunked")
+        head("/", "Transfer-Encoding: chunked", method="POST")
+        + b"5\r\nhello\r\n5\r\n body\r\n0\r\n\r\n",
+        head("/", "Transfer-Encoding: Chunked", method="PUT")
         + b"00A;a=b\r\nhello body\r\n0\r\nX-Trailer: 1\r\n\r\n",
-        head("GET", "/", "Content-Length: 10") + b"hello body",
+        head("/", "Content-Length: 10") + b"hello body",
     ],
     ids=["sized", "chunked", "trailers", "GET"],
 )
@@ -357,7 +338,7 @@ def test_a_handler_starts_only_when_the_body_is_complete() -> None:
         return "x"
 
     with serving(handler) as server, Connection(server) as client:
-        client.send(head("POST", "/", "Content-Length: 4", "Expect: 100-continue"))
+        client.send(head("/", "Content-Length: 4", "Expect: 100-continue", method="POST"))
         client.receive_until(b"\r\n\r\n")
         client.send(b"abc")
         request(server)  # the server has had a turn since
@@ -372,7 +353,7 @@ EXPECT = "Expect: 100-continue"
 
 def test_a_client_that_waits_for_it_gets_100_once() -> None:
     with serving(lambda req: req.body) as server, Connection(server) as client:
-        client.send(head("POST", "/", "Content-Length: 4", EXPECT))
+        client.send(head("/", "Content-Length: 4", EXPECT, method="POST"))
         assert client.receive_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"ab")
         request(server)
@@ -383,12 +364,12 @@ def test_a_client_that_waits_for_it_gets_100_once() -> None:
 @pytest.mark.parametrize(
     ("message", "statuses"),
     [
-        (head("GET", "/", EXPECT), [200, 200]),
-        (head("POST", "/", "Content-Length: 0", EXPECT), [200, 200]),
+        (head("/", EXPECT), [200, 200]),
+        (head("/", "Content-Length: 0", EXPECT, method="POST"), [200, 200]),
         (post(b"there", EXPECT), [200, 200]),
-        (head("POST", "/", "Content-Length: 5", EXPECT, version="1.0") + b"there", [200]),
-        (head("POST", "/", "Content-Length: 101", EXPECT), [413]),
-        (head("POST", "/", "Content-Length: 5", "Expect: 200-ok"), [417]),
+        (head("/", "Content-Length: 5", EXPECT, version="1.0", method="POST") + b"there", [200]),
+        (head("/", "Content-Length: 101", EXPECT, method="POST"), [413]),
+        (head("/", "Content-Length: 5", "Expect: 200-ok", method="POST"), [417]),
     ],
     ids=["no body", "empty", "sent already", "1.0", "too large", "unknown"],
 )
@@ -406,7 +387,7 @@ def test_the_100_of_a_pipelined_request_comes_after_the_answer_before_it() -> No
         return req.body or req.path
 
     with serving(handler) as server, Connection(server) as client:
-        client.send(head("GET", "/slow") + head("POST", "/", "Content-Length: 4", EXPECT))
+        client.send(head("/slow") + head("/", "Content-Length: 4", EXPECT, method="POST"))
         until(lambda: gate.waiting == 1)
         gate.open()
         assert client.receive_until(b"100 Continue\r\n\r\n").startswith(b"HTTP/1.1 200")
@@ -420,25 +401,25 @@ def test_the_100_of_a_pipelined_request_comes_after_the_answer_before_it() -> No
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (head("GET", "/" + "x" * 200), 414),
+        (head("/" + "x" * 200), 414),
         (b"GET /" + b"x" * 200, 414),
-        (head("GET", "/", "X-Long: " + "x" * 400), 431),
+        (head("/", "X-Long: " + "x" * 400), 431),
         (b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 500, 431),
-        (head("GET", "/", *[f"X-{number}: 1" for number in range(60)]), 431),
-        (head("POST", "/", "Content-Length: 101"), 413),
-        (head("POST", "/", "Content-Length: " + "9" * 18), 413),
-        (head("POST", "/", "Transfer-Encoding: chunked") + b"65\r\n", 413),
+        (head("/", *[f"X-{number}: 1" for number in range(60)]), 431),
+        (head("/", "Content-Length: 101", method="POST"), 413),
+        (head("/", "Content-Length: " + "9" * 18, method="POST"), 413),
+        (head("/", "Transfer-Encoding: chunked", method="POST") + b"65\r\n", 413),
         (
-            head("POST", "/", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 100 + b"1\r\n",
+            head("/", "Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n" * 100 + b"1\r\n",
             413,
         ),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"hello\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01", 400),
-        (head("CONNECT", "localhost:1"), 405),
-        (head("BREW"), 501),
+        (head("localhost:1", method="CONNECT"), 405),
+        (head(method="BREW"), 501),
         (head(version="2.0"), 505),
-        (head("GET", "/").replace(b"localhost", b"example.org"), 421),
+        (head("/").replace(b"localhost", b"example.org"), 421),
     ],
 )
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
@@ -452,7 +433,7 @@ def test_what_is_no_request_is_answered_once_and_the_connection_closed(
         return "x"
 
     with serving(handler, request_line_limit=100, head_limit=400, body_limit=100) as server:
-        taken = exchange(server, head("GET", "/good") + data, pieces=pieces, half_close=False)
+        taken = exchange(server, head("/good") + data, pieces=pieces, half_close=False)
         (good, bad) = taken.answers
         assert (good.status, bad.status, bad.headers["connection"]) == (200, status, "close")
         assert taken.end == "closed"
@@ -462,12 +443,12 @@ def test_what_is_no_request_is_answered_once_and_the_connection_closed(
 
 
 def test_what_is_within_the_limits_is_answered() -> None:
-    line = head("GET", "/" + "x" * 85)
+    line = head("/" + "x" * 85)
     assert line.index(b"\r\n") == 99
-    exact = head("GET", "/", "X-Long: " + "x" * (400 - len(head()) - 10))
+    exact = head("/", "X-Long: " + "x" * (400 - len(head()) - 10))
     assert len(exact) == 400
     body = post(b"x" * 100)
-    chunked = head("POST", "/", "Transfer-Encoding: chunked") + b"64\r\n%b\r\n0\r\n\r\n" % (
+    chunked = head("/", "Transfer-Encoding: chunked", method="POST") + b"64\r\n%b\r\n0\r\n\r\n" % (
         b"x" * 100
     )
     with serving(lambda req: "x", request_line_limit=99, head_limit=400, body_limit=100) as server:
@@ -497,7 +478,7 @@ def test_a_client_that_says_nothing_is_closed() -> None:
 @pytest.mark.parametrize("beginning", [b"G", b"\r\n", head()[:-2]])
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_head_that_is_not_completed_is_408(beginning: bytes, is_first: bool) -> None:
-    data = beginning if is_first else head("GET", "/") + beginning
+    data = beginning if is_first else head("/") + beginning
     with serving(lambda req: "x", head_timeout=BRIEF) as server:
         taken = exchange(server, data)
     assert taken.end == "closed"
@@ -508,7 +489,7 @@ def test_a_head_that_is_not_completed_is_408(beginning: bytes, is_first: bool) -
 def test_a_head_has_its_time_in_all_and_not_for_each_byte() -> None:
     with serving(lambda req: "x", head_timeout=2 * BRIEF) as server:
         began = time.monotonic()
-        taken = exchange(server, head("GET", "/" + "x" * 30), pieces="bytes", pause=0.01)
+        taken = exchange(server, head("/" + "x" * 30), pieces="bytes", pause=0.01)
         assert time.monotonic() - began < SOON
     assert taken.statuses == [408]
 
@@ -516,9 +497,9 @@ def test_a_head_has_its_time_in_all_and_not_for_each_byte() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        head("POST", "/", "Content-Length: 4") + b"abc",
-        head("POST", "/", "Content-Length: 4"),
-        head("POST", "/", "Transfer-Encoding: chunked") + b"4\r\nabc",
+        head("/", "Content-Length: 4", method="POST") + b"abc",
+        head("/", "Content-Length: 4", method="POST"),
+        head("/", "Transfer-Encoding: chunked", method="POST") + b"4\r\nabc",
     ],
 )
 def test_a_body_that_stalls_is_408(data: bytes) -> None:
@@ -697,7 +678,7 @@ def test_a_client_that_reads_slowly_but_steadily_gets_it_all(small_buffers: None
 def test_a_client_that_half_closes_is_answered(kind: str) -> None:
     path = f"/{kind}/x"
     with serving(echo) as server:
-        taken = exchange(server, head("GET", path) * 3, half_close=True)
+        taken = exchange(server, head(path) * 3, half_close=True)
         assert taken.end == "closed"
         assert [answer.body for answer in taken.answers] == [body_of(path)] * 3
         until(lambda: not connections(server))
@@ -735,7 +716,9 @@ def test_a_client_that_half_closes_goes_on_with_its_stream() -> None:
         assert [event.data for event in client.read_all()] == ["after"]
 
 
-@pytest.mark.parametrize("data", [b"", b"GET", head()[:-2], head("POST", "/", "Content-Length: 3")])
+@pytest.mark.parametrize(
+    "data", [b"", b"GET", head()[:-2], head("/", "Content-Length: 3", method="POST")]
+)
 def test_a_client_that_half_closes_in_the_middle_of_a_request_is_closed(data: bytes) -> None:
     with serving(lambda req: "x") as server:
         taken = exchange(server, data, half_close=True)
@@ -772,7 +755,7 @@ def test_slow_answers_hold_up_nobody_else() -> None:
 
 def test_the_handler_is_told_who_asks() -> None:
     with serving(lambda req: f"{req.client}") as server, Connection(server) as client:
-        client.send(head("GET", "/", "Connection: close"))
+        client.send(head("/", "Connection: close"))
         expected = str(client.socket.getsockname()[:2])
         assert parse_answers(client.receive_to_end())[0].text() == expected
 

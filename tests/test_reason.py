@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 from fakes import FakeTransport
+from heads import head
 from watching import Log, connections, local, service_of, until
 
 from bunpy._speedups import IMPLEMENTATION
@@ -35,12 +36,6 @@ pytestmark = pytest.mark.usefixtures("log")
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: a delay that is not waited for
 BRIEF = 0.1  # seconds: one that is
-
-
-def head(target: str = "/", *lines: str, method: str = "GET", version: str = "1.1") -> bytes:
-    return "\r\n".join(
-        [f"{method} {target} HTTP/{version}", "Host: localhost", *lines, "", ""]
-    ).encode()
 
 
 def is_idle(server: Server) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import gc
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from heads import head
 from watching import Gate, local, service_of, until
 
 from bunpy.http.host import HostList
@@ -29,20 +29,10 @@ from bunpy.testing import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("log")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: what is not waited for
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither a client that leaves nor a stop is worth a line in the log, if nobody misbehaves."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
-
-
-def head(target: str = "/", *lines: str) -> bytes:
-    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
 
 
 # The service by itself

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import queue
 import socket
@@ -16,6 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from heads import head
 from watching import Gate, Log, connections, local, until
 
 from bunpy.serve import Event, HTTPError, InvalidEvent, Request, Response, Server, SSEResponse
@@ -32,22 +32,13 @@ from bunpy.testing import (
 )
 
 # What is logged, a test takes; nothing else may be.
-pytestmark = pytest.mark.usefixtures("log")
+pytestmark = pytest.mark.usefixtures("few_objects", "log")
 
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: a delay that is not waited for
 BRIEF = 0.1  # seconds: one that is
 
 Source = Callable[[], AsyncIterator[Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_objects() -> Iterator[None]:
-    """Let a full collection look at what came since only: 1 ms instead of 100."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 #: Little time for generators to clean up, in seconds.
@@ -58,12 +49,6 @@ def is_idle(server: Server) -> bool:
     """Whether nothing runs for a client: no connection, and no task but the server's own."""
     assert local(server)._loop is not None
     return not connections(server) and len(asyncio.all_tasks(local(server)._loop)) == 1
-
-
-def head(target: str = "/", *lines: str, version: str = "1.1", method: str = "GET") -> bytes:
-    return "\r\n".join(
-        [f"{method} {target} HTTP/{version}", "Host: localhost", *lines, "", ""]
-    ).encode()
 
 
 # The head: with the first event, or after head_delay; until then an error is a status

@@ -27,18 +27,11 @@ from bunpy.testing import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 SOON = 5.0  # seconds: what should come at once has surely come
 NEVER = 60.0  # seconds: what is not waited for
 BRIEF = 0.1  # seconds: what is
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_objects() -> Iterator[None]:
-    """Let a full collection look at what came since only: 1 ms instead of 100."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
