@@ -119,11 +119,11 @@ def place(function: Callable[..., Any], offset: int, name: str | None = None) ->
 
 def test_a_handler_that_blocks(warnings: Warnings, loops: str) -> None:
     def handler(req: Request) -> str:
-        time.sleep(0.5)
+        time.sleep(1.5)
         return "done"
 
     with serving(handler) as server:
-        assert request(server).text() == "done"
+        assert request(server, timeout=TIMEOUT).text() == "done"
     assert warnings.take() == (place(handler, 1), None)
 
 
@@ -235,16 +235,10 @@ def test_only_bunpys_own(warnings: Warnings, loops: str, monkeypatch: pytest.Mon
     assert inner is None
 
 
-def test_in_a_block(warnings: Warnings, loops: str) -> None:
-    """A server that lives in the calling thread: what called ``serve`` is on the stack, and not to be named."""
+@contextlib.contextmanager
+def in_a_block(main: Callable[..., None], handler: Callable[[Request], str]) -> Iterator[Server]:
+    """A server that lives in the thread in which ``main`` calls ``serve`` with that handler."""
     servers: list[Server] = []
-
-    def handler(req: Request) -> str:
-        warnings.hold()
-        return "done"
-
-    def main() -> None:
-        serve(handler, port=0, quiet=True, block=True)
 
     def announced(server: LocalServer, announce: Callable[[], None]) -> None:
         servers.append(server)
@@ -253,13 +247,49 @@ def test_in_a_block(warnings: Warnings, loops: str) -> None:
     live_here = residence.live_here
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
         patch.setattr("bunpy.serve.live_here", announced)
-        running = executor.submit(main)
+        running = executor.submit(main, serve, handler)
         until(lambda: bool(servers))
         try:
-            assert request(servers[0], timeout=TIMEOUT).text() == "done"
+            yield servers[0]
         finally:
             servers[0].stop(0)
         running.result(TIMEOUT)
+
+
+MAIN = "def main(serve, handler): serve(handler, port=0, quiet=True, block=True)"
+
+
+def test_only_bunpys_own_with_the_program_below(
+    warnings: Warnings, loops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What called ``serve`` is not at work: it is waited for as long as elsewhere."""
+    program: dict[str, Any] = {"__name__": "program"}
+    exec(MAIN, program)
+    monkeypatch.setitem(Warnings.hold.__globals__, "__name__", "bunpy.http.exchange")
+
+    def handler(req: Request) -> str:
+        warnings.hold()
+        return "done"
+
+    with in_a_block(program["main"], handler) as server:
+        assert request(server, timeout=TIMEOUT).text() == "done"
+    found = re.search(r"stood still for (\d+\.\d\d) s", warnings.lines[0])
+    assert found
+    assert float(found[1]) >= 1.0
+
+
+def test_in_a_block(warnings: Warnings, loops: str) -> None:
+    """A server that lives in the calling thread: what called ``serve`` is on the stack, and not to be named."""
+
+    def handler(req: Request) -> str:
+        warnings.hold()
+        return "done"
+
+    def main(serve: Callable[..., Any], handler: Callable[[Request], str]) -> None:
+        serve(handler, port=0, quiet=True, block=True)
+
+    with in_a_block(main, handler) as server:
+        assert request(server, timeout=TIMEOUT).text() == "done"
     assert warnings.take()[0] == place(handler, 1)
 
 

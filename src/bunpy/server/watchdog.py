@@ -156,13 +156,14 @@ class Watchdog:
         end = self._since + self._threshold
         if now < end:
             return min(self._period, max(0.005, min(self._threshold / 4, end - now)))
-        if now - self._since < _OWN and not any(map(is_programs, frames)):
+        above = frames[: len(frames) - self._base]
+        if now - self._since < _OWN and not any(map(is_programs, above)):
             return self._period
         if self._is_waiting and self._loop.is_running():
             self._is_named = True
-            blame = Blame.of(frames[: len(frames) - self._base])
+            blame = Blame.of(above)
             # A log handler may take its time, and who is named may have ended by then: let go of it first.
-            del frames, root
+            del above, frames, root
             self._warn(blame, now)
         return self._period
 
