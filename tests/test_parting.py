@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,14 +13,14 @@ from typing import Any, cast
 import pytest
 from fakes import FakeTransport
 from heads import LAST, head
-from watching import connections, until
+from watching import Log, connections, until
 
 from bunpy.http import protocol
 from bunpy.http.parting import Parting
 from bunpy.http.service import Service
-from bunpy.serve import Request, Response, Server
+from bunpy.serve import Request, Response, Server, SSEResponse
 from bunpy.server.config import Config
-from bunpy.testing import Connection, exchange, parse_answers, serving
+from bunpy.testing import Connection, EventClient, exchange, parse_answers, serving
 
 pytestmark = pytest.mark.usefixtures("log")
 
@@ -26,8 +28,6 @@ SOON = 5.0  # seconds: what should come at once has surely come
 BRIEF = 0.1  # seconds: a timeout that is waited for
 MIB = 1024 * 1024
 
-
-BAD = b"GET / HTTP/1.1\r\n\r\n"
 
 # The last answer
 
@@ -104,9 +104,7 @@ def test_who_takes_nothing_of_the_last_answer_is_cut_off() -> None:
         until(lambda: not connections(server))
 
 
-def test_a_last_answer_that_a_stop_finds_half_taken_arrives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_last_answer_that_a_stop_finds_half_taken_arrives() -> None:
     with serving(large) as server, Connection(server, receive_buffer=8192) as client:
         client.send(head("/close"))
         until(lambda: has_had_its_last_answer(server))
@@ -116,7 +114,58 @@ def test_a_last_answer_that_a_stop_finds_half_taken_arrives(
         assert client.end == "closed"
 
 
+class Broken:
+    """A source that cannot be begun."""
+
+    def __aiter__(self) -> Broken:
+        raise ValueError("why")
+
+    async def __anext__(self) -> str:
+        raise StopAsyncIteration
+
+
+async def endless() -> AsyncIterator[str]:
+    yield "first"
+    await asyncio.sleep(3600)
+
+
+def refuses_streams(req: Request) -> SSEResponse:
+    """One cannot be begun; and there is room for one only, which is there."""
+    return SSEResponse(Broken() if req.path == "/broken" else endless())
+
+
+async def refuses_streams_later(req: Request) -> SSEResponse:
+    return refuses_streams(req)
+
+
+@pytest.mark.parametrize("handler", [refuses_streams, refuses_streams_later])
+@pytest.mark.parametrize(("path", "status"), [("/", 503), ("/broken", 500)])
+@pytest.mark.parametrize("end", ["time", "stop"])
+def test_who_gets_a_refusal_in_place_of_a_stream_and_stays_is_cut_off(
+    handler: Any, path: str, status: int, end: str, log: Log
+) -> None:
+    """Its stream is closed only then, and has no say in when the connection is."""
+    drain_timeout = BRIEF if end == "time" else 3600.0
+    with (
+        serving(handler, max_streams=1, drain_timeout=drain_timeout) as server,
+        EventClient(server) as other,
+        Connection(server) as client,
+    ):
+        other.read(1)
+        client.send(head(path, "Connection: close"))
+        assert parse_answers(client.receive_to_end())[0].status == status
+        if end == "stop":
+            began = time.monotonic()
+            server.stop(2 * SOON)
+            assert time.monotonic() - began < SOON
+        else:
+            until(lambda: len(connections(server)) == 1)
+    log.take()
+
+
 # The answer to what is no request
+
+BAD = b"GET / HTTP/1.1\r\n\r\n"
 
 
 @pytest.mark.parametrize("size", [1000, 100_000, 900_000])
@@ -207,6 +256,19 @@ def test_it_is_closed_at_once(halves: bool, is_left_time: bool, is_stopping: boo
     case = Case(halves=halves, is_stopping=is_stopping)
     assert case.parting.begin(10.0, is_left_time) == NEVER
     assert (case.state, case.due) == (CLOSED, [])
+
+
+def test_a_transport_that_cannot_close_by_halves_because_its_client_has_gone() -> None:
+    """asyncio's tells what the kernel does of a connection that was reset, and that nobody has looked at since."""
+
+    class Gone(FakeTransport):
+        def write_eof(self) -> None:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    case = Case()
+    case.parting = Parting(cast(Service, case.service), gone := Gone(), -1)
+    assert case.parting.begin(10.0, is_left_time=True) == NEVER
+    assert gone.is_aborted
 
 
 def test_who_has_not_taken_the_answer_gets_as_much_time_again() -> None:

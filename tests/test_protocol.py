@@ -22,6 +22,7 @@ from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Service
 from bunpy.serve import HTTPError, Request, Response, SSEResponse
+from bunpy.server import residence
 from bunpy.server.config import Config
 from bunpy.testing import (
     Connection,
@@ -682,6 +683,46 @@ def test_a_client_that_half_closes_is_answered(kind: str) -> None:
         assert taken.end == "closed"
         assert [answer.body for answer in taken.answers] == [body_of(path)] * 3
         until(lambda: not connections(server))
+
+
+def test_nothing_is_closed_while_the_transport_tells_that_it_has_room() -> None:
+    """asyncio's loses one twice that is."""
+
+    async def main() -> None:
+        hosts = HostList(None, ["127.0.0.1"])
+        service = Service(lambda req: bytes(MIB), Config(), asyncio.get_running_loop(), hosts)
+        transport = FakeTransport(
+            extra={"sslcontext": object(), "peername": ("127.0.0.1", 1)}, is_stuck=True
+        )
+        connection = transport.protocol = HTTPProtocol(service)
+        connection.connection_made(transport)
+        connection.data_received(head())
+        connection.eof_received()
+        assert transport.get_write_buffer_size() > MIB
+        transport.resume()
+        assert not transport.is_closing()
+        await asyncio.sleep(0)
+        assert transport.is_closing()
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_client_that_half_closes_gets_a_large_answer(
+    loop: str, small_buffers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is closed once, and not while the transport tells that it has room again."""
+    if loop == "asyncio":
+        monkeypatch.setattr(residence, "new_loop", asyncio.new_event_loop)
+    with serving(lambda req: bytes(3 * MIB)) as server:
+        for _ in range(3):
+            with Connection(server, receive_buffer=16 * 1024) as client:
+                client.send(head())
+                client.half_close()
+                (answer,) = parse_answers(client.receive_to_end())
+                assert len(answer.body) == 3 * MIB
+                assert client.end == "closed"
 
 
 def test_a_client_that_half_closes_long_before_its_answer_gets_it() -> None:

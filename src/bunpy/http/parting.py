@@ -35,12 +35,17 @@ class Parting:
     def begin(self, now: float, is_left_time: bool) -> float:
         """Close our side; both, if the client is left no time, or where there are no halves.
 
-        The time at which to call ``time_out``, in seconds of ``time.monotonic`` as ``now``; infinite for never.
+        The time at which to call ``time_out``, in seconds of ``time.monotonic`` as ``now``; infinite where it need not
+        be called, since the end comes by itself.
         """
         if not (is_left_time and self._transport.can_write_eof()):
             self._transport.close()
             return _NEVER
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # ENOTCONN, of asyncio's: the client has reset the connection
+            self._transport.abort()
+            return _NEVER
         if self._service.is_stopping:
             self.hasten()
             return _NEVER

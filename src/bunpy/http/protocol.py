@@ -146,7 +146,9 @@ class HTTPProtocol(asyncio.Protocol):
         self._flow.resume()
         self._service.pressure.discard(self)
         if self._phase != _ANSWER and self._phase != _LAST and not self._is_turn_due:
-            self._advance()
+            # Not now: a transport of asyncio's that is closed while it tells this is lost twice, and logs an error.
+            self._is_turn_due = True
+            self._service.loop.call_soon(self._take_turn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
@@ -183,13 +185,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     def stop(self) -> None:
         """The server stops: end what streams, close what idles; what is being answered is answered first."""
-        if self._exchange.stream is not None:
-            if not self._service.lets_finish:
-                self._exchange.stream.end("shutdown")
-        elif self._phase == _LAST:
+        if self._phase == _LAST:
             if self._deadline != _NEVER:
                 self._deadline = _NEVER
                 self._parting.hasten()
+        elif self._exchange.stream is not None:
+            if not self._service.lets_finish:
+                self._exchange.stream.end("shutdown")
         elif self._phase != _ANSWER:
             self._transport.close()
 
@@ -234,8 +236,8 @@ class HTTPProtocol(asyncio.Protocol):
             answered += 1
             self._peer.sign(request)
             self._phase = _ANSWER
+            self._deadline = _NEVER
             if not self._exchange.answer(request, reader.keeps_alive):
-                self._deadline = _NEVER
                 if self._exchange.stream is not None:
                     reader.release()
                 return
@@ -248,7 +250,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _take_turn(self) -> None:
         """Go on with what is pipelined, after others have had their turn."""
         self._is_turn_due = False
-        if not self._is_lost:
+        if not self._is_lost and self._phase != _LAST:
             self._advance()
 
     def _on_answered(self) -> None:
@@ -286,7 +288,9 @@ class HTTPProtocol(asyncio.Protocol):
         response = error_response(exc)
         content = response.content() or (b"", NO_FIELDS)
         method, date = self._reader.method, self._service.date
-        data, _ = plain_answer(response.status, response.headers, content, method, date, connection)
+        data, _, _ = plain_answer(
+            response.status, response.headers, content, method, date, connection
+        )
         self._exchange.account.refuse(self._peer, method, response.status, len(data))
         return data
 
