@@ -110,8 +110,10 @@ def test_a_client_that_leaves_in_the_handshake(context: ssl.SSLContext) -> None:
     async def test() -> None:
         room = Room(context)
         transport = room.handshakes.new()
-        transport.connection_made(FakeTransport(transport))
-        assert not transport.eof_received()
+        plain = FakeTransport(transport)
+        transport.connection_made(plain)
+        transport.eof_received()
+        assert plain.is_closed
         transport.connection_lost(None)
         assert (len(room.handshakes), room.inner.told) == (0, [])
         transport.pause_writing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -121,9 +122,78 @@ def test_it_goes_out_to_who_has_closed_its_side(
             client.exchange()
         assert client.server.eof_received()
         assert client.server.is_closing() is not says_so
-        data = client.receive() + await received(client, len(LARGE))
-        assert data[-len(LARGE) + PIECE :] == LARGE[PIECE:]
+        assert await received(client, len(LARGE)) == LARGE
         assert client.plain.is_closed is not says_so
+
+    run(test)
+
+
+def test_the_memory_of_what_has_left_is_given_back(pair: Pair, context: ssl.SSLContext) -> None:
+    """A BIO keeps that of the most that it has held: thousands of connections would, each for its largest answer."""
+
+    class Records:
+        """The BIO, with what it has held at the most."""
+
+        def __init__(self, bio: ssl.MemoryBIO) -> None:
+            self.most = 0
+            self._bio = bio
+
+        @property
+        def pending(self) -> int:
+            return self._bio.pending
+
+        def read(self) -> bytes:
+            self.most = max(self.most, self._bio.pending)
+            return self._bio.read()
+
+    async def test() -> None:
+        client = Client(Room(context).handshakes, pair.client()).shake_hands()
+        outgoing = client.server._outgoing
+        records = Records(outgoing._records)
+        outgoing._records = records  # type: ignore[assignment]
+        client.server.write(LARGE)
+        client.server.write(LARGE[:PIECE])
+        assert await received(client, 2 * len(LARGE)) == LARGE + LARGE[:PIECE]
+        assert 16_000 < records.most < 17_000
+
+    run(test)
+
+
+def test_a_transport_that_cannot_close_by_halves(pair: Pair, context: ssl.SSLContext) -> None:
+    """asyncio's tells what the kernel does of a connection that was reset, and that nobody has looked at since."""
+
+    def write_eof() -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    async def test() -> None:
+        client = Client(Room(context).handshakes, pair.client()).shake_hands()
+        client.plain.write_eof = write_eof  # type: ignore[method-assign]
+        client.server.write_eof()
+        assert client.plain.is_aborted
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_nothing_is_closed_or_told_while_the_transport_below_tells_that_it_has_room(
+    pair: Pair, context: ssl.SSLContext, is_ending: bool
+) -> None:
+    """asyncio's loses one twice that is closed then."""
+
+    async def test() -> None:
+        room = Room(context)
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.plain.is_stuck = True
+        client.server.write(LARGE[: PIECE + 10])
+        if is_ending:
+            client.server.close()
+        for _ in range(3):
+            client.plain.resume()
+            assert not client.plain.is_closed
+            assert room.inner.told == ["made", "pause"]
+        await asyncio.sleep(0)
+        assert client.plain.is_closed is is_ending
+        assert room.inner.told == ["made", "pause", "resume"]
 
     run(test)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
+from weakref import ref
 
 import pytest
 from certificates import Pair
@@ -95,16 +97,51 @@ def test_close_notify_is_told_once(pair: Pair, context: ssl.SSLContext, keeps_op
         if keeps_open:
             client.server.write(b"answer")
             assert client.receive() == b"answer"
-            assert client.server.eof_received()  # FIN after it says nothing new
+            client.server.eof_received()  # FIN after it says nothing new
+            assert not client.plain.is_closed
             assert room.inner.told == ["made", "eof"]
             client.server.close()
         assert client.receive() == b""
         assert client.has_eof
-        assert not client.server.eof_received()
+        client.server.eof_received()
         client.server.connection_lost(None)
         assert room.inner.told == ["made", "eof", "lost"]
 
     run(test)
+
+
+def test_what_comes_after_close_notify_is_not_kept(pair: Pair, context: ssl.SSLContext) -> None:
+    async def test() -> None:
+        room = Room(context)
+        room.inner.keeps_open = True
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.shut()
+        client.exchange()
+        for _ in range(10):
+            client.server.data_received(bytes(100_000))
+        assert client.server._incoming.pending == 0
+        assert not client.plain.is_closed
+        client.server.write(b"answer")
+        assert client.receive() == b"answer"
+
+    run(test)
+
+
+def test_it_leaves_no_cycle(pair: Pair, context: ssl.SSLContext) -> None:
+    async def test() -> None:
+        room = Room(context)
+        client = Client(room.handshakes, pair.client()).shake_hands()
+        client.server.write(b"x")
+        client.server.connection_lost(None)
+        inner, room.inner = ref(room.inner), Inner()
+        del client
+        assert inner() is None
+
+    gc.disable()
+    try:
+        run(test)
+    finally:
+        gc.enable()
 
 
 def test_fin_without_close_notify_is_the_end(pair: Pair, context: ssl.SSLContext) -> None:
@@ -112,7 +149,8 @@ def test_fin_without_close_notify_is_the_end(pair: Pair, context: ssl.SSLContext
         room = Room(context)
         room.inner.keeps_open = True
         client = Client(room.handshakes, pair.client()).shake_hands()
-        assert not client.server.eof_received()
+        client.server.eof_received()
+        assert client.plain.is_closed
         error = ConnectionResetError()
         client.server.connection_lost(error)
         assert room.inner.told == ["made", "lost"]
@@ -218,6 +256,8 @@ def test_what_waits_below_is_what_waits(pair: Pair, context: ssl.SSLContext) -> 
         assert room.inner.told == ["made", "pause"]
         client.plain.resume()
         assert client.server.get_write_buffer_size() == 0
+        assert room.inner.told == ["made", "pause"]
+        await asyncio.sleep(0)
         assert room.inner.told == ["made", "pause", "resume"]
         client.server.set_write_buffer_limits(high=1000)
         assert client.server.get_write_buffer_limits() == (250, 1000)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 from asyncio import AbstractEventLoop, Transport
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from bunpy._speedups import Outlet
+
 __all__ = ["Outgoing"]
 
 #: Bytes that are encrypted in one turn of the loop: a body of 64 MiB at once would hold it for 0.3 s.
 _PIECE: Final = 256 * 1024
+#: Bytes of one record (RFC 8446 section 5.1). They are taken out of the BIO one by one: it keeps the memory of the most
+#: that it has ever held.
+_RECORD: Final = 16 * 1024
 
 
 class Outgoing:
@@ -31,6 +37,7 @@ class Outgoing:
         "_is_full",
         "_is_held",
         "_loop",
+        "_outlet",
         "_plain",
         "_records",
         "_tell",
@@ -50,6 +57,9 @@ class Outgoing:
     ) -> None:
         self._loop = loop
         self._plain = plain
+        sock = plain.get_extra_info("socket")
+        fd = -1 if sock is None or sys.platform == "win32" else sock.fileno()
+        self._outlet = Outlet(plain, fd)
         self._tls = tls
         self._records = records
         self._tell = tell
@@ -98,15 +108,23 @@ class Outgoing:
         self._hold()
 
     def resume(self) -> None:
-        """It is not any more."""
+        """It is not any more. What there is to do is done in a turn of its own: a transport of asyncio's that is
+        closed while it tells this is lost twice, and logs an error.
+        """
         self._is_full = False
-        self._go_on()
+        self._call_soon()
 
     def forget(self) -> None:
         """The connection is lost, or to be cut off."""
         self._waiting.clear()
         self.size = 0
+        self._outlet.close()
         self._tell = self._fail = _nobody
+
+    @property
+    def error_number(self) -> int:
+        """What handing on failed with, as ``errno`` numbers it; 0 if it did not."""
+        return self._outlet.error_number
 
     def _go_on(self) -> None:
         """Encrypt the next piece of what waits; after the last one do what was to come then."""
@@ -120,15 +138,19 @@ class Outgoing:
             self._encrypt(data)
         if waiting:
             self._hold()
-            if not (self._is_full or self._is_due):
-                self._is_due = True
-                self._loop.call_soon(self._take_turn)
+            if not self._is_full:
+                self._call_soon()
             return
         if self._is_ended:
             self._finish()
         if self._is_held and not self._is_full:
             self._is_held = False
             self._tell(True)
+
+    def _call_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         self._is_due = False
@@ -140,12 +162,22 @@ class Outgoing:
             self._tell(False)
 
     def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        records = []
         try:
-            self._tls.write(data)
+            for start in range(0, len(data), _RECORD):
+                self._tls.write(data[start : start + _RECORD])
+                records.append(self._records.read())
         except OSError as exc:
             self._fail(exc)
         else:
-            self.send()
+            self._hand_on(records)
+
+    def _hand_on(self, records: list[bytes]) -> None:
+        if len(records) == 1:
+            self._plain.write(records[0])
+        else:
+            # A transport keeps the whole of what it has sent in part: it is given only what the kernel does not take.
+            self._outlet.write(b"".join(records))
 
     def _finish(self) -> None:
         if self._plain.is_closing():
@@ -156,10 +188,13 @@ class Outgoing:
                 self._tls.unwrap()
             self.send()
             if not self._is_closing:
-                self._plain.write_eof()
+                try:
+                    self._plain.write_eof()
+                except OSError as exc:  # ENOTCONN, of asyncio's: the peer has reset the connection
+                    self._fail(exc)
         if self._is_closing:
             self._plain.close()
 
 
 def _nobody(word: object) -> None:
-    """Who has no protocol any more needs not be told."""
+    """Whose connection is lost need not be told."""

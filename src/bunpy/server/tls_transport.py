@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from asyncio import TimerHandle
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -81,6 +82,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             handshakes.on_accepted(sock.fileno())
 
     def data_received(self, data: bytes) -> None:
+        if self._has_eof:
+            return  # what comes after close_notify is ignored (RFC 8446 section 6.1)
         self._incoming.write(data)
         if self._protocol is None and not self._shake_hands():
             return
@@ -89,8 +92,6 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     def eof_received(self) -> bool:
         # Without close_notify before it this may be anybody's FIN: what was said is perhaps cut off. What has been
         # written goes out all the same.
-        if not self._outgoing.size:
-            return self._has_eof and not self.is_closing()
         if not self._has_eof:
             self.close()
         return True
@@ -105,8 +106,13 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._is_closing = True
         self._outgoing.forget()
         self._end_handshake()
-        if self._protocol is not None:
-            self._protocol.connection_lost(exc)
+        number = self._outgoing.error_number
+        if number and exc is None:
+            exc = OSError(number, os.strerror(number))
+        # They know each other, which would be a cycle for the collector.
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connection_lost(exc)
 
     # Inwards
 
@@ -183,7 +189,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._outgoing.write(data)
 
     def writelines(self, list_of_data: Any) -> None:
-        self.write(b"".join(list_of_data))
+        for data in list_of_data:
+            self.write(data)
 
     def can_write_eof(self) -> bool:
         return self._plain.can_write_eof()
