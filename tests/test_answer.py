@@ -33,7 +33,11 @@ def answer(
 ) -> tuple[bytes, bytes]:
     content = response.content()
     assert content is not None
-    return plain_answer(response.status, response.headers, content, method, DATE, connection)
+    data, body, after = plain_answer(
+        response.status, response.headers, content, method, DATE, connection
+    )
+    assert body == b""
+    return data, after
 
 
 async def events() -> AsyncIterator[str]:
@@ -52,6 +56,22 @@ def test_what_becomes_of_the_connection(version: str, keeps_alive: bool, after: 
 
 
 # Plain answers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [None, {"X-A": "b"}])
+def test_a_large_body_is_not_copied(method: str, headers: dict[str, str] | None) -> None:
+    large = bytes(10_000_000)
+    response = Response(large, headers=headers)
+    content = response.content()
+    assert content is not None
+    data, body, after = plain_answer(200, headers, content, method, DATE, KEEP)
+    assert (b"\r\nContent-Length: 10000000\r\n" in data, after) == (True, KEEP)
+    assert data.endswith(b"\r\n\r\n")
+    if method == "GET":
+        assert body is large
+    else:
+        assert body == b""
 
 
 def test_text() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
+import logging
 import queue
 import socket
 import threading
@@ -13,6 +15,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
+from weakref import ref
 
 import pytest
 from heads import head
@@ -40,7 +43,6 @@ BRIEF = 0.1  # seconds: one that is
 
 Source = Callable[[], AsyncIterator[Any]]
 
-
 #: Little time for generators to clean up, in seconds.
 SHORT_CLOSE = 2 * BRIEF
 
@@ -49,6 +51,42 @@ def is_idle(server: Server) -> bool:
     """Whether nothing runs for a client: no connection, and no task but the server's own."""
     assert local(server)._loop is not None
     return not connections(server) and len(asyncio.all_tasks(local(server)._loop)) == 1
+
+
+# What is left behind
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+def test_a_generator_that_raised_is_left_to_no_collector(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Kept:
+        """Lives as long as the frame of the generator that raised."""
+
+    kept: list[ref[Kept]] = []
+
+    async def generator() -> AsyncIterator[str]:
+        kept.append(ref(there := Kept()))
+        yield "first"
+        raise ValueError(there)
+
+    def plain_generator() -> Iterator[str]:
+        kept.append(ref(there := Kept()))
+        yield "first"
+        raise ValueError(there)
+
+    caplog.set_level(logging.CRITICAL, "bunpy")  # a record has the traceback, and pytest keeps it
+    source = generator if kind == "async" else plain_generator
+    gc.disable()
+    try:
+        with serving(lambda req: SSEResponse(source())) as server:
+            for _ in range(5):
+                with EventClient(server) as client, pytest.raises(IncompleteAnswer):
+                    client.read_all()
+            until(lambda: not connections(server))
+            until(lambda: [one() for one in kept] == [None] * 5)
+    finally:
+        gc.enable()
 
 
 # The head: with the first event, or after head_delay; until then an error is a status

@@ -652,7 +652,7 @@ def test_a_source_that_was_closed_gives_nothing_more() -> None:
     assert asyncio.run(main()) == ["finally"]
 
 
-@pytest.mark.parametrize("step", ["__anext__", "aclose"])
+@pytest.mark.parametrize("step", ["__anext__", "aclose", "athrow"])
 def test_an_error_leaves_nothing_to_the_collector(step: str) -> None:
     class Kept:
         """Lives as long as the frame of the generator that raised."""
@@ -671,7 +671,7 @@ def test_an_error_leaves_nothing_to_the_collector(step: str) -> None:
         source = ThreadedSource(generator())
         await source.__anext__()
         with pytest.raises(ValueError, match="why"):
-            await getattr(source, step)()
+            await getattr(source, step)(*[KeyError()] * (step == "athrow"))
 
     gc.disable()
     try:

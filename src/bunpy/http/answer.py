@@ -38,6 +38,9 @@ __all__ = [
 #: Seconds, from and to: when whoever is turned away may come back.
 _RETURN_TIME: Final = (30, 90)
 
+#: Bytes of a body that is not copied to stand behind its head: one of 100 MB would hold the loop for 50 ms and more.
+_LARGE: Final = 64 * 1024
+
 #: The parameter of a media range that is not acceptable (RFC 9110 section 12.4.2).
 _UNWANTED: Final = re.compile(r"q=0(?:\.0{0,3})?")
 
@@ -56,16 +59,22 @@ def plain_answer(
     method: str,
     date: bytes,
     connection: bytes,
-) -> tuple[bytes, bytes]:
-    """A whole response in one piece, and what becomes of the connection; ``InvalidResponse`` if it must not be sent."""
+) -> tuple[bytes, bytes, bytes]:
+    """A whole response in one piece; after that, if it is large, its body; and what becomes of the connection.
+
+    ``InvalidResponse`` if it must not be sent.
+    """
     body, defaults = content
     if status in BODILESS:
-        return head(status, headers, NO_FIELDS, BODILESS[status], date, connection)
-    if not headers and method != "HEAD":
-        return usual_answer(status, defaults, body, date, connection), connection
+        start, connection = head(status, headers, NO_FIELDS, BODILESS[status], date, connection)
+        return start, b"", connection
+    if not headers and method != "HEAD" and len(body) <= _LARGE:
+        return usual_answer(status, defaults, body, date, connection), b"", connection
     framing = b"Content-Length: %d\r\n" % len(body)
     start, connection = head(status, headers, defaults, framing, date, connection)
-    return (start if method == "HEAD" else start + body), connection
+    if method == "HEAD":
+        return start, b"", connection
+    return (start, body, connection) if len(body) > _LARGE else (start + body, b"", connection)
 
 
 def stream_head(

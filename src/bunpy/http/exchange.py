@@ -204,6 +204,7 @@ class Exchange:
                     self._is_counted = False
                     self._service.streams.give_back(self._counted_for)
             self._end(stream)
+            stream.error = None  # its traceback holds the stream
             self.stream = None
         self._task = None
         self._on_answered()
@@ -227,7 +228,7 @@ class Exchange:
         assert request is not None
         keeps_alive = self._keeps_alive and not service.is_stopping
         headers, date = fields_of(response, request, service)
-        data, self._after = plain_answer(
+        data, body, self._after = plain_answer(
             response.status,
             headers,
             content,
@@ -236,8 +237,11 @@ class Exchange:
             connection_after(request, keeps_alive),
         )
         if not self._is_lost:
-            self._transport.write(data)
-            self.account.add_answer(response.status, len(data))
+            if body:
+                self._transport.writelines((data, body))
+            else:
+                self._transport.write(data)
+            self.account.add_answer(response.status, len(data) + len(body))
         self._finish()
 
     def _send_error(self, exc: BaseException) -> None:

@@ -8,6 +8,7 @@ import logging
 import threading
 from asyncio import Future
 from collections.abc import Callable, Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -51,7 +52,10 @@ class ThreadedSource:
         throw = getattr(self._iterator, "throw", None)
         if throw is None:
             raise exc
-        return await self._run(lambda: throw(exc))
+        try:
+            return await self._run(partial(throw, exc))
+        finally:
+            del exc  # its traceback holds this frame
 
     async def aclose(self) -> None:
         """Close the generator when it is next at a ``yield``, and wait for that; its thread ends."""
@@ -78,7 +82,7 @@ class ThreadedSource:
             try:
                 raise error
             finally:
-                del error  # its traceback holds this frame
+                del error, step  # its traceback holds this frame
         return result
 
     def _ask(self, call: Callable[[], Any], is_last: bool = False) -> Future[_Answer]:
@@ -119,7 +123,7 @@ class ThreadedSource:
             if is_over:
                 self._end(commands, loop)
             is_told = _tell(loop, answer, result, error)
-            del answer, result, error  # its traceback holds this frame
+            del call, answer, result, error  # its traceback holds this frame
             if not is_told and not is_over:
                 # The loop has closed, and nobody will ask for more; the generator is still to be closed.
                 is_over = True
