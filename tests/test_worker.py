@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +232,59 @@ def test_a_stop_while_it_imports(
         else:
             supervisor.link.close()
         assert supervisor.ends() == 0
+
+
+@pytest.mark.parametrize("when", ["import", "request"])
+@pytest.mark.parametrize(
+    "is_careful", [False, True], ids=["as it comes", "with a handler of its own"]
+)
+def test_the_end_of_a_process_that_the_program_has_forked_is_not_its_own(
+    when: str,
+    is_careful: bool,
+    supervise: Callable[..., Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forking_app.py").write_text(
+        textwrap.dedent(f"""
+            import multiprocessing, signal, sys, time
+
+            def work(begun):
+                if {is_careful}:
+                    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(-signal.SIGTERM))
+                begun.set()
+                time.sleep(60)
+
+            def fork():
+                context = multiprocessing.get_context("fork")
+                begun = context.Event()
+                process = context.Process(target=work, args=(begun,), daemon=True)
+                process.start()
+                begun.wait()
+                for _ in range(20):  # one that comes just before the sleep is not noticed
+                    process.terminate()
+                    process.join(0.2)
+                    if not process.is_alive():
+                        break
+                else:
+                    process.kill()
+                return f"ended with {{process.exitcode}}"
+
+            if {when == "import"}:
+                said = fork()
+
+            def handler(req):
+                return said if {when == "import"} else fork()
+        """)
+    )
+    supervisor = supervise("forking_app:handler")
+    supervisor.hears("ready")
+    status = -signal.SIGTERM % 256 if is_careful else -signal.SIGTERM
+    for _ in range(2):
+        assert request(supervisor.url, timeout=SOON).text() == f"ended with {status}"
+    supervisor.link.send("stop", grace=1.0, streams="close")
+    assert supervisor.ends() == 0
 
 
 def test_it_wants_to_be_replaced_after_so_many_requests(

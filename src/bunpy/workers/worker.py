@@ -79,6 +79,7 @@ class _Worker:
         self._link = task.link
         self._server: LocalServer | None = None
         self._counted = Counters(task.board.row(task.row))
+        self._wakeup = -1  # the descriptor to which signals are written during the import
         self._is_told = False  # whether the supervisor knows that this worker wants to be replaced
         share = 1.0 - random.uniform(0.0, _JITTER)
         self._most = _scaled(task.config.max_requests, share)
@@ -86,6 +87,8 @@ class _Worker:
 
     def run(self) -> int:
         _take_signals(self._on_terminate)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._disown)
         for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
             os.environ.pop(name, None)
         threading.Thread(target=self._listen, name="bunpy-worker", daemon=True).start()
@@ -120,10 +123,11 @@ class _Worker:
         return 0
 
     def _import(self, name: str) -> Handler:
-        """The handler of that name. SIGTERM is heard meanwhile, whatever the import does.
+        """The handler of that name. SIGTERM is heard meanwhile.
 
         The main thread runs signal handlers between two instructions: not in a long call of C, and not in a sleep that
-        began in the moment in which the signal came. Its number is written to the wakeup descriptor at once.
+        began in the moment in which the signal came. Its number is written to the wakeup descriptor at once, unless the
+        import has one of its own.
         """
         reader, writer = socket.socketpair()
         writer.setblocking(False)
@@ -131,18 +135,33 @@ class _Worker:
             target=self._heed, args=(reader,), name="bunpy-signals", daemon=True
         ).start()
         with writer:
-            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            self._wakeup = writer.fileno()
+            signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
             try:
                 return load(name)
             finally:
-                signal.set_wakeup_fd(-1)
+                self._stop_waking()
+                writer.send(
+                    b"\0"
+                )  # a process that the import has forked may have a copy: its end would not be seen
 
     def _heed(self, reader: socket.socket) -> None:
         with reader:
-            while numbers := reader.recv(16):
+            while 0 not in (numbers := reader.recv(16)):
                 if signal.SIGTERM in numbers and self._server is None:
                     self._link.send("leaving")
                     os._exit(0)
+
+    def _stop_waking(self) -> None:
+        descriptor = signal.set_wakeup_fd(-1)
+        if descriptor != self._wakeup:
+            signal.set_wakeup_fd(descriptor)  # the program's own
+
+    def _disown(self) -> None:
+        """In a process that the program has forked: it is none of the supervisor's, and its signals are its own."""
+        self._stop_waking()
+        if signal.getsignal(signal.SIGTERM) == self._on_terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _on_opened(self, opened: ThreadFuture[None]) -> None:
         if opened.exception() is None:
