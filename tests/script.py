@@ -28,8 +28,9 @@ BLOCKS: Final = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 2)
 #: Seconds until a wait has failed: far more than anything takes, for machines with much else to do.
 TIMEOUT: Final = 15.0
 
-#: Seconds in which a process with nothing to wait for has drained and gone, the end of the interpreter included.
-DRAINED: Final = 3.0
+#: Seconds in which a process with nothing to wait for has drained and gone, the end of the interpreter included: less
+#: than its grace.
+DRAINED: Final = 8.0
 
 _START = re.compile(r"bunpy: serving on (https?://\S+) \((?:cython|python)(?:, \d+ workers)?\)\n")
 
@@ -190,11 +191,17 @@ class Script:
             return True
         return stat.rpartition(") ")[2].startswith("S")
 
-    def insist(self, number: signal.Signals) -> float:
-        """Send it a signal every tenth of a second until it has ended, as people do; the seconds that this took."""
+    def insist(self, number: signal.Signals, times: float = float("inf")) -> float:
+        """Send it a signal every tenth of a second until it has ended, as people do; the seconds that this took.
+
+        Not more often than ``times``: one that comes when the interpreter has given its signals back is its status.
+        """
         watch = Stopwatch()
+        sent = 0
         while watch.seconds < TIMEOUT:
-            self.send(number)
+            if sent < times:
+                self.send(number)
+                sent += 1
             try:
                 self.process.wait(0.1)
             except subprocess.TimeoutExpired:

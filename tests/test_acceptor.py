@@ -90,6 +90,7 @@ class Case:
         self.clients: list[socket.socket] = []
         self.is_over = False
         monkeypatch.setattr(acceptor, "_next_descriptor", lambda *_: self.free)
+        monkeypatch.setattr(acceptor, "_AGAIN", 60.0)  # it looks when a test lets it
         self.acceptor = Acceptor(
             [self.listener], lambda: Accepted(self), lambda: self.excess, backlog=100
         )
@@ -437,6 +438,19 @@ def test_a_program_that_uses_up_the_descriptors(run: Run, log: Log) -> None:
         await case.accepts_nobody()
         case.free = 3
         case.acceptor.look()
+        await case.has_accepted(2)
+
+    run(test)
+
+
+def test_one_that_has_paused_looks_again_soon_by_itself(
+    run: Run, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    async def test(case: Case) -> None:
+        monkeypatch.setattr(acceptor, "_AGAIN", 0.01)
+        await paused(case)
+        log.take()
+        case.connect()
         await case.has_accepted(2)
 
     run(test)
