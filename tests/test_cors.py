@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 from browser import Browser, Page
+from heads import head
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bunpy.errors import ConfigError, HTTPError, InvalidResponse
+from bunpy.http import wire
 from bunpy.http.cors import Cors
 from bunpy.http.request import Request
 from bunpy.http.response import Response
-from bunpy.http.wire import KEEP, NO_FIELDS, head
+from bunpy.http.wire import KEEP, NO_FIELDS
 from bunpy.serve import Server, SSEResponse
-from bunpy.testing import request, serving
+from bunpy.testing import exchange, request, serving
 
 A, B, C = "https://a.example", "http://localhost:5173", "https://c.example"
 ALLOWED = ("cache-control", "last-event-id")
@@ -593,7 +595,7 @@ def test_what_must_not_be_sent_is_still_refused(headers: Any) -> None:
     for policy in (Cors(A, credentials=True), Cors("*")):
         merged = policy.headers_for(asking(A), Response("", 200, headers))
         with pytest.raises(InvalidResponse):
-            head(200, merged, NO_FIELDS, b"", b"", KEEP)
+            wire.head(200, merged, NO_FIELDS, b"", b"", KEEP)
 
 
 @given(st.text(max_size=12), st.text(max_size=12), st.sampled_from([A, C]))
@@ -601,7 +603,7 @@ def test_no_header_can_be_forged(name: str, value: str, origin: str) -> None:
     """Each line of the head is one of those that it was to have."""
     merged = pairs_of(Cors(A).headers_for(asking(origin), Response("", 200, {name: value})))
     try:
-        data, _ = head(200, merged, NO_FIELDS, b"", b"Date: x\r\n", KEEP)
+        data, _ = wire.head(200, merged, NO_FIELDS, b"", b"Date: x\r\n", KEEP)
     except InvalidResponse:
         return
     names = {line.partition(b":")[0].lower() for line in data.split(b"\r\n")[1:-2]}
@@ -680,6 +682,37 @@ def test_every_answer_says_who_may_read_it(
             else:
                 assert not allowed
     assert ("RuntimeError: broken" in caplog.text) is (path == "/broken")
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (head("/", "Origin: %s", "Content-Length: 1000", method="POST"), 413),
+        (head("/", "Origin: %s", "Transfer-Encoding: chunked", method="POST") + b"3E8\r\n", 413),
+        (head("/", "Origin: %s", "Expect: coffee"), 417),
+        (head("/", "Origin: %s", method="TRACE"), 405),
+        (head("http://evil.example/", "Origin: %s"), 421),
+        (head("/", "Origin: %s", "Transfer-Encoding: gzip", method="POST"), 400),
+    ],
+    ids=["declared", "chunked", "expectation", "method", "host", "framing"],
+)
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+def test_a_page_may_read_why_its_request_was_refused(raw: bytes, status: int, pieces: Any) -> None:
+    with noting(cors=[A], body_limit=100) as (server, _):
+        for origin in (A, C):
+            asked = head("/", f"Origin: {A}") + raw.replace(b"%s", origin.encode())
+            _, refused = exchange(server, asked, pieces=pieces, half_close=True).answers
+            assert (refused.status, refused.headers["vary"]) == (status, "Origin")
+            allowed = refused.headers.get("access-control-allow-origin")
+            assert allowed == (A if origin == A else None)
+
+
+@pytest.mark.parametrize("raw", [b"BREW / HTTP/1.1\r\n\r\n", b"\r\n\r\n\r\n", b"GET"])
+def test_nothing_is_shared_by_an_origin_of_a_request_before(raw: bytes) -> None:
+    with noting(cors=[A], head_timeout=0.1) as (server, _):
+        _, refused = exchange(server, head("/", f"Origin: {A}") + raw, half_close=False).answers
+    assert refused.status in (400, 408, 501)
+    assert "access-control-allow-origin" not in refused.headers
 
 
 def test_a_shared_response_tells_nobody_of_another() -> None:

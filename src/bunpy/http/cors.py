@@ -187,10 +187,13 @@ class Cors:
         that it has set stays as it is. Vary gains Origin unless the answer is the same for all: also where nothing is
         allowed, or a cache would give that answer to an origin that is (RFC 9110 section 12.5.5).
         """
-        given = response.headers
         if _is_preflight(request):
-            return given or ()
-        added = self._shared.get(request.headers.get("origin", ""), self._unshared)
+            return response.headers or ()
+        return self.fields_for(request.headers.get("origin", ""), response.headers)
+
+    def fields_for(self, origin: str, given: Headers | None) -> Headers:
+        """The same for an answer with the fields ``given`` to a request with that Origin ("": it has none)."""
+        added = self._shared.get(origin, self._unshared)
         return _merged(given, added) if given else added
 
     def _allows_headers(self, text: str) -> bool:

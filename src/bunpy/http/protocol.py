@@ -27,6 +27,7 @@ from bunpy.http.wire import CLOSE, CONTINUE, KEEP, NO_FIELDS
 
 if TYPE_CHECKING:
     from bunpy.http.service import Service
+    from bunpy.http.wire import Headers
     from bunpy.sse.reason import EndReason
 
 __all__ = ["HTTPProtocol"]
@@ -285,12 +286,13 @@ class HTTPProtocol(asyncio.Protocol):
             self._deadline = time.monotonic() + config.head_timeout
 
     def _refusal(self, exc: RequestRefused, connection: bytes) -> bytes:
-        response = error_response(exc)
+        response, cors = error_response(exc), self._service.config.cors
+        headers: Headers | None = response.headers
+        if cors is not None:
+            headers = cors.fields_for(self._reader.origin, headers)
         content = response.content() or (b"", NO_FIELDS)
         method, date = self._reader.method, self._service.date
-        data, _, _ = plain_answer(
-            response.status, response.headers, content, method, date, connection
-        )
+        data, _, _ = plain_answer(response.status, headers, content, method, date, connection)
         self._exchange.account.refuse(self._peer, method, response.status, len(data))
         return data
 

@@ -116,6 +116,11 @@ class RequestReader:
         return self._method
 
     @property
+    def origin(self) -> str:
+        """The Origin of the request that is being read; empty if it has none, or its head is not complete."""
+        return self._headers.get("origin", "") if self._is_complete else ""
+
+    @property
     def unread(self) -> int:
         """Bytes that have come and belong to no request yet."""
         return len(self._data) - self._at
@@ -147,6 +152,7 @@ class RequestReader:
             self.keeps_alive = known.http_version == "1.1"
             return known.copy()
         self._method = ""
+        self._is_complete = False
         if data[self._at] in b"\r\n" and not self._skip_empty_lines():
             return None
         at = self._at
