@@ -100,6 +100,8 @@ class Pump:
                 return False
             except BaseException:
                 self._is_over = True
+                # Its traceback holds this frame, and what was awaited last, or thrown, may hold it.
+                yielded = value = None
                 self._outlet.flush(self._buffer)
                 raise
             if yielded is _PAUSED:
