@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bunpy.http.peer import Peer
     from bunpy.http.request import Request
     from bunpy.http.service import Service
+    from bunpy.http.wire import Headers
     from bunpy.sse.reason import EndReason
 
 __all__ = ["Exchange"]
@@ -227,7 +228,10 @@ class Exchange:
         request, service = self._request, self._service
         assert request is not None
         keeps_alive = self._keeps_alive and not service.is_stopping
-        headers, date = fields_of(response, request, service)
+        headers: Headers | None = response.headers
+        date = service.date
+        if request.has_id or service.config.cors is not None:
+            headers, date = fields_of(response, request, service)
         data, body, self._after = plain_answer(
             response.status,
             headers,
@@ -239,9 +243,10 @@ class Exchange:
         if not self._is_lost:
             if body:
                 self._transport.writelines((data, body))
+                self.account.add_answer(response.status, len(data) + len(body))
             else:
                 self._transport.write(data)
-            self.account.add_answer(response.status, len(data) + len(body))
+                self.account.add_answer(response.status, len(data))
         self._finish()
 
     def _send_error(self, exc: BaseException) -> None:

@@ -215,8 +215,9 @@ class HTTPProtocol(asyncio.Protocol):
         answered = 0
         while not (self._outlet.is_paused or self._is_lost or self._transport.is_closing()):
             # The transport says that it is full only when the loop turns.
-            if answered == self._service.config.pipeline_limit or (
-                answered and self._transport.get_write_buffer_size() > _HIGH_WATER
+            if answered and (
+                answered == self._service.config.pipeline_limit
+                or self._transport.get_write_buffer_size() > _HIGH_WATER
             ):
                 self._is_turn_due = True
                 self._service.loop.call_soon(self._take_turn)
