@@ -674,9 +674,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     numbers: list[Any] = []
     monkeypatch.setattr("signal.pthread_kill", lambda _, number: numbers.append(number))
     monkeypatch.setattr(signals, "_REPEAT_TIME", 60.0)
-    monkeypatch.setattr(
-        signals, "forbid_overtime", lambda grace: threading.Event()
-    )  # of this process
+    # Of this process.
+    monkeypatch.setattr(signals, "forbid_overtime", lambda grace: threading.Event())
     yield numbers
     while WATCHERS:
         WATCHERS.pop()[0].forget()

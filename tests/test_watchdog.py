@@ -119,7 +119,7 @@ def place(function: Callable[..., Any], offset: int, name: str | None = None) ->
 
 def test_a_handler_that_blocks(warnings: Warnings, loops: str) -> None:
     def handler(req: Request) -> str:
-        time.sleep(1.5)
+        time.sleep(1.5)  # the block itself
         return "done"
 
     with serving(handler) as server:

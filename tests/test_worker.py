@@ -254,7 +254,7 @@ def test_the_end_of_a_process_that_the_program_has_forked_is_not_its_own(
                 if {is_careful}:
                     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(-signal.SIGTERM))
                 begun.set()
-                time.sleep(60)
+                time.sleep(60)  # it is ended before
 
             def fork():
                 context = multiprocessing.get_context("fork")

@@ -43,9 +43,8 @@ class Signals:
         self._is_ending = False
         self._is_telling = False
         self._has_heard = threading.Event()
-        self._overtime: threading.Event | None = (
-            None  # calls off what ends a process that does not end
-        )
+        # Calls off what ends a process that does not end.
+        self._overtime: threading.Event | None = None
         self._before: dict[int, Any] = {}  # what each signal did before
 
     def watch(self, server: Server) -> None:

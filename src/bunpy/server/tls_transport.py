@@ -44,7 +44,6 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_outgoing",
         "_plain",
         "_protocol",
-        "_records",
         "_timer",
         "_tls",
     )
@@ -59,7 +58,6 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         super().__init__()
         self._handshakes = handshakes
         self._incoming = ssl.MemoryBIO()
-        self._records = ssl.MemoryBIO()
         self._protocol: asyncio.Protocol | None = None  # None during the handshake
         self._is_reading = True
         self._is_closing = False
@@ -71,9 +69,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._plain = cast(asyncio.Transport, transport)
         handshakes = self._handshakes
         self._loop = asyncio.get_running_loop()
-        self._tls = handshakes.context.wrap_bio(self._incoming, self._records, server_side=True)
+        records = ssl.MemoryBIO()
+        self._tls = handshakes.context.wrap_bio(self._incoming, records, server_side=True)
         self._outgoing = Outgoing(
-            self._loop, self._plain, self._tls, self._records, self._tell, self._fail
+            self._loop, self._plain, self._tls, records, self._tell, self._fail
         )
         self._timer = self._loop.call_later(handshakes.timeout, self.abort)
         handshakes.begin(self)

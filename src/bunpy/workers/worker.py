@@ -79,7 +79,6 @@ class _Worker:
         self._link = task.link
         self._server: LocalServer | None = None
         self._counted = Counters(task.board.row(task.row))
-        self._wakeup = -1  # the descriptor to which signals are written during the import
         self._is_told = False  # whether the supervisor knows that this worker wants to be replaced
         share = 1.0 - random.uniform(0.0, _JITTER)
         self._most = _scaled(task.config.max_requests, share)
@@ -135,15 +134,15 @@ class _Worker:
             target=self._heed, args=(reader,), name="bunpy-signals", daemon=True
         ).start()
         with writer:
-            self._wakeup = writer.fileno()
-            signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             try:
                 return load(name)
             finally:
-                self._stop_waking()
-                writer.send(
-                    b"\0"
-                )  # a process that the import has forked may have a copy: its end would not be seen
+                descriptor = signal.set_wakeup_fd(-1)
+                if descriptor != writer.fileno():
+                    signal.set_wakeup_fd(descriptor)  # the program's own
+                # A process that the import has forked may have a copy: the end of this one would not be seen.
+                writer.send(b"\0")
 
     def _heed(self, reader: socket.socket) -> None:
         with reader:
@@ -152,14 +151,9 @@ class _Worker:
                     self._link.send("leaving")
                     os._exit(0)
 
-    def _stop_waking(self) -> None:
-        descriptor = signal.set_wakeup_fd(-1)
-        if descriptor != self._wakeup:
-            signal.set_wakeup_fd(descriptor)  # the program's own
-
     def _disown(self) -> None:
         """In a process that the program has forked: it is none of the supervisor's, and its signals are its own."""
-        self._stop_waking()
+        signal.set_wakeup_fd(-1)
         if signal.getsignal(signal.SIGTERM) == self._on_terminate:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
