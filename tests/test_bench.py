@@ -373,6 +373,16 @@ def test_the_client_asks_again_whatever_pieces_an_answer_ends_in() -> None:
     assert len(set(asked)) == 1
 
 
+def test_a_window_lasts_until_there_is_an_event_to_count() -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(HEAD)
+        connection.sendall(b"!")
+
+    with scripted(answer) as port, Load(port, 1) as load:
+        assert load.run(0).events == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -410,6 +420,8 @@ def test_wrk_s_report_of_errors(line: str) -> None:
         wrk.parse(f"{REPORT}  {line}\n")
     with pytest.raises(BenchError):
         wrk.parse("")
+    with pytest.raises(BenchError):
+        wrk.parse(REPORT.replace("104000", "0"))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -91,8 +91,11 @@ class Load:
         if sys.platform == "linux":
             self._poller.close()
 
-    def run(self, seconds: float, events: int = 0) -> Window:
-        """Take what comes for ``seconds``, and for as long as it takes to have had ``events`` events."""
+    def run(self, seconds: float, events: int = 1) -> Window:
+        """Take what comes for ``seconds``, and for as long as it takes to have had ``events`` events.
+
+        So a window that is too short for a busy machine becomes longer, not empty.
+        """
         receive = {fd: sock.recv_into for fd, sock in self._sockets.items()}
         buffer, poll, unseen, tail = self._buffer, self._poller.poll, self._unseen, self._tail
         count = 0

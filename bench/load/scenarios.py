@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from bench.errors import BenchError
 from bench.load import wrk
 from bench.load.apps import HELLO, INTERVAL
 from bench.load.client import LAST_CHUNK, Load, Window
@@ -52,8 +51,6 @@ def _watch(server: ServerProcess, take: Callable[[], Window]) -> tuple[Window, f
 
 def _rate(server: ServerProcess, take: Callable[[], Window]) -> Outcome:
     window, used = _watch(server, take)
-    if not window.events:
-        raise BenchError(f"nothing came in {window.seconds:g} s")
     return Outcome(
         window.events / window.seconds, used / window.seconds, window.client_time / window.seconds
     )

@@ -34,9 +34,12 @@ def run(port: int, connections: int, seconds: int) -> Window:
 
 
 def parse(report: str) -> tuple[int, float]:
-    """The requests that wrk's report counts, and the seconds that they took; ``BenchError`` if some went wrong."""
+    """The requests that wrk's report counts, and the seconds that they took; ``BenchError`` if there are none.
+
+    So it is if some went wrong.
+    """
     wrong = re.search(r"^ *(Non-2xx or 3xx responses|Socket errors): .*", report, re.MULTILINE)
-    found = re.search(r"^ *(\d+) requests in ([\d.]+)(ms|s|m)\b", report, re.MULTILINE)
+    found = re.search(r"^ *([1-9]\d*) requests in ([\d.]+)(ms|s|m)\b", report, re.MULTILINE)
     if wrong or not found:
         raise BenchError(f"wrk reports {wrong[0].strip() if wrong else report!r}")
     return int(found[1]), float(found[2]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[3]]
