@@ -20,11 +20,14 @@ from bunpy.testing import serving
 Captured = pytest.CaptureFixture[str]
 
 
-async def numbers(last_id: int, pause: float) -> AsyncIterator[dict[str, Any]]:
+async def numbers(last_id: int, pause: float, ahead: int = 0) -> AsyncIterator[dict[str, Any]]:
+    """Without end; the first ``ahead`` of them at once."""
     while True:
         last_id += 1
         yield {"id": last_id, "data": {"n": last_id, "text": "word " * 40}}
-        await asyncio.sleep(pause)
+        ahead -= 1
+        if ahead <= 0:
+            await asyncio.sleep(pause)
 
 
 def handler(req: Request) -> SSEResponse:
@@ -207,7 +210,7 @@ def test_nginx_without_a_server_behind_it(
 
 
 def test_a_stream_that_cannot_be_resumed(capsys: Captured) -> None:
-    with serving(lambda req: SSEResponse(numbers(0, 0.2))) as server:
+    with serving(lambda req: SSEResponse(numbers(0, 0.2, ahead=3))) as server:
         status, faults = report(capsys, server.url, "--seconds", "1.2")
     assert status == 1
     assert faults["resumption"]["level"] == "problem"

@@ -13,13 +13,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from heads import head
 from watching import connections, until
 
-from bunpy.http import hangup
 from bunpy.http.agenda import Agenda
 from bunpy.http.hangup import Probe, is_hung_up, reset, untaken
 from bunpy.serve import Request, Response, SSEResponse
@@ -190,87 +190,88 @@ class FakeTransport(asyncio.Transport):
 
 
 def probing(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any], has_fin: bool = True
+    pair: Pair,
+    act: Callable[[FakeStream, FakeTransport, socket.socket], object],
+    has_fin: bool = True,
 ) -> FakeStream:
-    """Probe with ten looks, 1 ms between them, and call ``act`` after the first; the stream when all is over."""
-    monkeypatch.setattr(hangup, "_DELAYS", (0.001,) * 9)
-    monkeypatch.setattr(hangup, "_FIN_DELAY", 0.001)
+    """Probe, call ``act`` after the first look, and look on while there is something to look for, 30 times at the most.
 
-    async def main() -> FakeStream:
-        ours, peer = pair
-        stream, transport = FakeStream(ours), FakeTransport()
-        agenda = Agenda(asyncio.get_running_loop())
-        probe = Probe(agenda, transport, ours.fileno(), cast(Stream, stream), has_fin)
-        probe.look()
-        act(stream, transport, peer)
-        await asyncio.sleep(0.1)
-        return stream
+    How long it is until the next look is nobody's business here.
+    """
+    ours, peer = pair
+    looks: list[Callable[[], None]] = []
+    agenda = SimpleNamespace(call_later=lambda delay, look: looks.append(look))
+    stream, transport = FakeStream(ours), FakeTransport()
+    Probe(cast(Agenda, agenda), transport, ours.fileno(), cast(Stream, stream), has_fin).look()
+    act(stream, transport, peer)
+    for _ in range(30):
+        if looks:
+            looks.pop()()
+    return stream
 
-    return asyncio.run(main())
+
+def until_told(sock: socket.socket, events: int) -> None:
+    """Until the kernel knows of what its peer has done."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    until(lambda: any(told & events for _, told in poll.poll(0)))
 
 
-def test_a_probe_looks_a_while_and_then_lets_be(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = probing(pair, monkeypatch, lambda stream, transport, peer: None)
+def test_a_probe_looks_a_while_and_then_lets_be(pair: Pair) -> None:
+    stream = probing(pair, lambda stream, transport, peer: None)
     assert stream.comments == 10
 
 
-def test_a_probe_ends_with_the_stream(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_ends_with_the_stream(pair: Pair) -> None:
     def end(stream: FakeStream, transport: FakeTransport, peer: socket.socket) -> None:
         stream.reason = "finished"
 
-    assert probing(pair, monkeypatch, end).comments == 1
+    assert probing(pair, end).comments == 1
 
 
-def test_a_probe_ends_with_the_transport(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_ends_with_the_transport(pair: Pair) -> None:
     def end(stream: FakeStream, transport: FakeTransport, peer: socket.socket) -> None:
         transport.abort()
 
-    assert probing(pair, monkeypatch, end).comments == 1
+    assert probing(pair, end).comments == 1
 
 
-def test_a_probe_aborts_the_transport_of_a_peer_that_has_gone(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_aborts_the_transport_of_a_peer_that_has_gone(pair: Pair) -> None:
     gone: list[FakeTransport] = []
 
     def leave(stream: FakeStream, transport: FakeTransport, peer: socket.socket) -> None:
         gone.append(transport)
         close_with_reset(peer)
+        until_told(pair[0], select.POLLERR | select.POLLHUP)
 
-    assert probing(pair, monkeypatch, leave).comments < 10
+    assert probing(pair, leave).comments == 1
     assert gone[0].is_closed
 
 
-def test_a_probe_that_knows_of_no_fin_looks_on_for_one_and_says_nothing(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = probing(pair, monkeypatch, lambda stream, transport, peer: None, has_fin=False)
+def test_a_probe_that_knows_of_no_fin_looks_on_for_one_and_says_nothing(pair: Pair) -> None:
+    stream = probing(pair, lambda stream, transport, peer: None, has_fin=False)
     assert stream.comments == 0
 
 
-def test_a_probe_finds_a_fin_behind_bytes_that_nobody_has_read(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_finds_a_fin_behind_bytes_that_nobody_has_read(pair: Pair) -> None:
     def half_close(stream: FakeStream, transport: FakeTransport, peer: socket.socket) -> None:
         peer.send(b"unread")
         peer.shutdown(socket.SHUT_WR)
+        until_told(pair[0], select.POLLRDHUP)
 
-    assert probing(pair, monkeypatch, half_close, has_fin=False).comments == 10
+    assert probing(pair, half_close, has_fin=False).comments == 10
 
 
-def test_a_probe_that_knows_of_no_fin_sees_a_reset(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_that_knows_of_no_fin_sees_a_reset(pair: Pair) -> None:
     seen: list[FakeTransport] = []
 
     def leave(stream: FakeStream, transport: FakeTransport, peer: socket.socket) -> None:
         seen.append(transport)
         peer.send(b"unread")
         close_with_reset(peer)
+        until_told(pair[0], select.POLLERR | select.POLLHUP)
 
-    assert probing(pair, monkeypatch, leave, has_fin=False).comments == 0
+    assert probing(pair, leave, has_fin=False).comments == 0
     assert seen[0].is_closed
 
 

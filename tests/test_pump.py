@@ -319,7 +319,7 @@ class TestFlushRule:
                 yield "a"
                 yield "b"
                 yield "c"
-                busy(100e-6)
+                busy(80e-6)
                 yield "d"
                 yield "e"
                 yield "f"
@@ -330,6 +330,45 @@ class TestFlushRule:
             return rig.flushes
 
         steadily(scenario, [["a"], ["b", "c", "d"], ["e", "f"]])
+
+    def test_what_has_blocked_may_block_again_so_events_after_it_leave_one_by_one(
+        self, speedups: SimpleNamespace
+    ) -> None:
+        """Of two tokens that came in one packet, the second does not wait for the third."""
+
+        async def source() -> Source:
+            for number in range(0, 20, 2):
+                busy(2e-3)
+                seen.append(rigs[0].sent)
+                yield str(number)
+                yield str(number + 1)
+
+        def scenario() -> Any:
+            rigs[:] = [Rig(speedups, source())]
+            seen.clear()
+            rigs[0].send()
+            return seen
+
+        rigs: list[Rig] = []
+        seen: list[list[str]] = []
+        everything = [str(number) for number in range(20)]
+        steadily(scenario, [everything[:number] for number in range(0, 20, 2)])
+
+    def test_that_is_one_event_for_each_50_us_that_it_blocked(
+        self, speedups: SimpleNamespace
+    ) -> None:
+        def scenario() -> Any:
+            async def source() -> Source:
+                yield "first"
+                busy(1.01e-3)
+                for _ in range(100):
+                    yield "x"
+
+            rig = Rig(speedups, source())
+            rig.send()
+            return [len(flush) for flush in rig.flushes], rig.rest
+
+        steadily(scenario, ([1] * (1 + 20), ["x"] * 80))
 
     def test_time_spent_suspended_is_no_slow_step(self, speedups: SimpleNamespace) -> None:
         def scenario() -> Any:

@@ -39,12 +39,18 @@ class Warnings:
         self.lines: list[str] = []
         self.levels: set[str] = set()
         self.threads: set[str | None] = set()
+        self.silence = (
+            threading.Lock()
+        )  # held until there is a line: to acquire it is to block, in one call of C
+        self.silence.acquire()
 
     def add(self, record: logging.LogRecord) -> None:
         self.levels.add(record.levelname)
         self.threads.add(record.threadName)
         self.lines.append(record.getMessage())
         self.count += 1
+        if self.silence.locked():
+            self.silence.release()
 
     def hold(self) -> None:
         """Keep the calling thread until something has been named. All that it calls is C: it is what is at work."""
@@ -119,7 +125,7 @@ def place(function: Callable[..., Any], offset: int, name: str | None = None) ->
 
 def test_a_handler_that_blocks(warnings: Warnings, loops: str) -> None:
     def handler(req: Request) -> str:
-        time.sleep(1.5)  # the block itself
+        warnings.silence.acquire(timeout=TIMEOUT)  # the block itself
         return "done"
 
     with serving(handler) as server:
@@ -130,11 +136,11 @@ def test_a_handler_that_blocks(warnings: Warnings, loops: str) -> None:
 def test_an_async_handler_that_blocks(warnings: Warnings, loops: str) -> None:
     async def handler(req: Request) -> str:
         await asyncio.sleep(0.01)
-        time.sleep(0.5)  # noqa: ASYNC251
+        warnings.silence.acquire(timeout=TIMEOUT)
         return "done"
 
     with serving(handler) as server:
-        assert request(server).text() == "done"
+        assert request(server, timeout=TIMEOUT).text() == "done"
     assert warnings.take() == (place(handler, 2), None)
 
 
@@ -143,10 +149,13 @@ def test_a_generator_that_blocks_between_its_yields(warnings: Warnings, loops: s
         yield "first"
         await asyncio.sleep(0.01)
         yield "second"
-        time.sleep(0.5)  # noqa: ASYNC251
+        warnings.silence.acquire(timeout=TIMEOUT)
         yield "third"
 
-    with serving(lambda req: SSEResponse(events())) as server, EventClient(server) as client:
+    with (
+        serving(lambda req: SSEResponse(events())) as server,
+        EventClient(server, timeout=TIMEOUT) as client,
+    ):
         assert [event.data for event in client.read_all()] == ["first", "second", "third"]
     assert warnings.take() == (place(events, 4), None)
 

@@ -190,6 +190,7 @@ cdef class Pump:
     cdef bint is_over
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef object athrow       # what it is thrown with
+    cdef long long alone     # events that leave one by one
     cdef readonly Py_ssize_t events
     cdef readonly double first_sent
     cdef public bint is_stopped
@@ -372,9 +373,11 @@ cdef class Pump:
             if ticks() - glanced >= GLANCE:
                 now = clock()
                 glanced = ticks()
-            if self.is_fresh or now - began > STEP_TIME or self.buf.used >= FLUSH_SIZE:
+                self.alone = max(self.alone, (now - began) // STEP_TIME)
+            if self.is_fresh or self.alone or self.buf.used >= FLUSH_SIZE:
                 self.outlet.flush_buffer(self.buf, False)
                 self.is_fresh = False
+                self.alone = max(self.alone - 1, 0)
                 if self.first_sent == 0.0:
                     self.first_sent = self.outlet.last_sent
                 if self.is_stopped:

@@ -20,7 +20,9 @@ __all__ = ["FLUSH_SIZE", "LEAST_TURN", "STEP_TIME", "TURN_TIME", "Pump"]
 
 #: Bytes: a buffer that has grown past this is sent.
 FLUSH_SIZE: Final = 64 * 1024
-#: Seconds: after a step that took longer without suspending (it blocked), its event leaves before the next one.
+#: Seconds: for each that a step took without suspending (it blocked), one event leaves alone, its own first. What has
+#: blocked may block again: of two tokens that came in one packet, the second must not wait for the third. A flush takes
+#: a tenth of this.
 STEP_TIME: Final = 50e-6
 #: Seconds: for so long a source that never suspends may hold the loop.
 TURN_TIME: Final = 5e-3
@@ -43,12 +45,14 @@ class Pump:
     1. the first event after the start or a suspension at once; those that follow without a suspension together;
     2. all that is buffered before the source's suspension reaches the loop;
     3. the buffer, when it passes ``FLUSH_SIZE``;
-    4. an event whose making took over ``STEP_TIME``, before the next step.
+    4. an event whose making took over ``STEP_TIME``, before the next step, and as many after it as it took times that.
 
     A refused item is thrown into the source at its own ``yield`` where it has ``athrow``, as async generators have.
     """
 
     __slots__ = (
+        "_alone",
+        "_began",
         "_buffer",
         "_is_fresh",
         "_is_over",
@@ -73,6 +77,8 @@ class Pump:
         self._outlet = outlet
         self._is_fresh = True
         self._is_over = False
+        self._alone = 0  # events that leave one by one
+        self._began = 0.0  # when the step did, or went on
         self._turn = 0.0
         self._steps: Coroutine[Any, None, None] | None = None
         #: How many events it has moved.
@@ -91,7 +97,7 @@ class Pump:
         resume: Any = steps.send
         value: Any = None
         while True:
-            began = time.monotonic()
+            began = self._began = time.monotonic()
             self._turn = began + max(TURN_TIME / (1 + Pump._waiting), LEAST_TURN)
             try:
                 yielded = resume(value)
@@ -150,7 +156,6 @@ class Pump:
             self._buffer._bytes
         )  # len() of the buffer itself is a call of Python's: a twelfth of an event
         steps = source if isinstance(source, types.AsyncGeneratorType) else _Steps(source)
-        began = time.monotonic()
         async for item in steps:
             while True:
                 try:
@@ -172,9 +177,12 @@ class Pump:
                 finally:
                     del refused  # its traceback holds this frame, which would hold it
             now = time.monotonic()
-            if self._is_fresh or now - began > STEP_TIME or len(waiting) >= FLUSH_SIZE:
+            if now - self._began > STEP_TIME:
+                self._alone = max(self._alone, int((now - self._began) / STEP_TIME))
+            if self._is_fresh or self._alone or len(waiting) >= FLUSH_SIZE:
                 outlet.flush(self._buffer)
                 self._is_fresh = False
+                self._alone = max(self._alone - 1, 0)
                 if not self.first_sent:
                     self.first_sent = outlet.last_sent
                 if self.is_stopped:
@@ -185,7 +193,7 @@ class Pump:
             if now > self._turn:
                 await _suspend(_TURN)
                 now = time.monotonic()
-            began = now
+            self._began = now
 
 
 class _Steps:
