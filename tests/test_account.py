@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from seen import Lines, Metrics, access_lines
-from watching import Log, connections, service_of, until
+from watching import SOON, Log, connections, service_of, until
 
 from bunpy.http.account import Account
 from bunpy.http.counters import Counters
@@ -220,7 +220,7 @@ def test_two_requests_on_one_connection(lines: Lines) -> None:
     assert [line["events"] for line in fields] == [3, 3, 0]
     assert [line["path"] for line in fields] == ["/three", "/three", "/"]
     assert len({line["request_id"] for line in fields}) == 3
-    assert all(line["duration"] < 1 for line in fields)
+    assert all(line["duration"] < SOON for line in fields)
     assert changed == {
         "bunpy_connections_total": 1,
         "bunpy_streams_total": 2,
@@ -295,13 +295,13 @@ def test_a_server_that_stops(lines: Lines) -> None:
 
 
 def test_a_lifetime(lines: Lines) -> None:
-    with watched(stream_lifetime=0.2) as server:
+    with watched(stream_lifetime=2.0) as server:
         with EventClient(server, "/endless") as client:
             client.read_all()
         fields = lines.take()
         metrics = Metrics.of(server)
     assert (fields["events"], fields["reason"]) == (2, "lifetime")
-    assert 0.1 < fields["duration"] < 5
+    assert 1 < fields["duration"] < 2 + SOON
     assert metrics['bunpy_stream_ends_total{reason="lifetime"}'] == 1
     # Between the first event and the end there is a difference.
     assert metrics["bunpy_time_to_first_event_seconds_sum"] == pytest.approx(
@@ -310,7 +310,7 @@ def test_a_lifetime(lines: Lines) -> None:
     assert metrics["bunpy_stream_duration_seconds_sum"] == pytest.approx(
         fields["duration"], abs=1e-5
     )
-    assert metrics['bunpy_stream_duration_seconds_bucket{le="0.1"}'] == 0
+    assert metrics['bunpy_stream_duration_seconds_bucket{le="1.0"}'] == 0
     assert metrics['bunpy_time_to_first_event_seconds_bucket{le="30.0"}'] == 1
 
 
@@ -361,6 +361,12 @@ def test_too_many_connections(lines: Lines, log: Log) -> None:
     log.take()
 
 
+def told_and_held(server: Server) -> bool:
+    """Whether as much is held for clients as is told; now and then a little is taken, in between."""
+    told = Metrics.of(server)["bunpy_buffered_bytes"]
+    return 64 * 1024 < told == sum(each.buffered for each in connections(server))
+
+
 @pytest.mark.usefixtures("small_buffers")
 def test_a_client_that_takes_nothing(lines: Lines) -> None:
     async def torrent() -> AsyncIterator[str]:
@@ -370,10 +376,7 @@ def test_a_client_that_takes_nothing(lines: Lines) -> None:
     options: dict[str, Any] = {"access_log": True, "metrics": "/metrics", "send_timeout": 1.0}
     with serving(lambda req: SSEResponse(torrent()), **options) as server:
         with EventClient(server, "/", receive_buffer=8192):
-            until(lambda: Metrics.of(server)["bunpy_buffered_bytes"] > 64 * 1024)
-            during = Metrics.of(server)
-            waiting = sum(each.buffered for each in connections(server))
-            assert during["bunpy_buffered_bytes"] == waiting
+            until(lambda: told_and_held(server))
             # They are counted as sent while the stream goes on.
             until(lambda: Metrics.of(server)["bunpy_events_total"] > 0)
             fields = lines.take()
@@ -437,7 +440,7 @@ def test_without_anybody_who_is_told(log: Log) -> None:
         size = len(whole(server, "/three")) + len(whole(server, "/"))
         with EventClient(server, "/endless") as client:
             client.read(2)
-        until(lambda: server.stats().ends["client"] == 1)
+        until(lambda: server.stats().stream_duration.count == 2)  # what is counted last
         stats = server.stats()
     assert (stats.connections_total, stats.streams_total, stats.events) == (3, 2, 5)
     assert stats.responses == {"1xx": 0, "2xx": 3, "3xx": 0, "4xx": 0, "5xx": 0}

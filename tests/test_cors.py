@@ -709,7 +709,7 @@ def test_a_page_may_read_why_its_request_was_refused(raw: bytes, status: int, pi
 
 @pytest.mark.parametrize("raw", [b"BREW / HTTP/1.1\r\n\r\n", b"\r\n\r\n\r\n", b"GET"])
 def test_nothing_is_shared_by_an_origin_of_a_request_before(raw: bytes) -> None:
-    with noting(cors=[A], head_timeout=0.1) as (server, _):
+    with noting(cors=[A], head_timeout=1.5) as (server, _):
         _, refused = exchange(server, head("/", f"Origin: {A}") + raw, half_close=False).answers
     assert refused.status in (400, 408, 501)
     assert "access-control-allow-origin" not in refused.headers

@@ -383,7 +383,7 @@ def test_a_handler_that_raises_is_500_with_its_traceback_in_the_log_only(
     name: str, kind: Callable[[Callable[[], Any]], Handler], log: Log
 ) -> None:
     with serving(kind(raising(FAILURES[name]()))) as server:
-        failed, after = exchange(server, head("/fails") + LAST, timeout=2).answers
+        failed, after = exchange(server, head("/fails") + LAST).answers
         assert (failed.status, failed.body) == (500, ERROR)
         assert failed.headers["content-type"] == TEXT
         assert after.status == 500  # the connection and the server go on
@@ -495,7 +495,6 @@ def test_head_is_answered_as_get_without_a_body(
             server,
             head(method="HEAD") + head(method="HEAD") + LAST,
             methods=["HEAD", "HEAD"],
-            timeout=2,
         )
     first, second, got = taken.answers
     assert first.body == second.body == b""

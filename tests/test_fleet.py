@@ -28,7 +28,7 @@ from bunpy.workers import start
 from bunpy.workers.fleet import Fleet
 
 #: Seconds for processes to end that have nothing to wait for, or to be replaced.
-SOON = 8.0
+SOON = 8.0  # less than the grace of a stop
 
 PRELUDE = """
 from bunpy.errors import ConfigError
@@ -335,7 +335,7 @@ def test_a_second_signal_ends_it_at_once(scripts: Scripts, block: bool) -> None:
         client.read(1)
         script.send(SIGINT)
         script.wait_until(lambda: "still here" in script.out)
-        assert script.insist(SIGINT) < 1.5
+        assert script.insist(SIGINT) < 5
     assert script.end() == 128 + SIGINT
     until(lambda: not [pid for pid in found if is_there(pid)])
 
@@ -424,7 +424,7 @@ def test_a_loop_that_ends_takes_it_along(scripts: Scripts) -> None:
             serve(handler, port=0, workers=2)
         asyncio.run(main())
     """)
-    assert script.end(SOON) == 0
+    assert script.end(TIMEOUT) == 0
     assert script.err == ""
 
 
@@ -453,7 +453,7 @@ def test_a_loop_that_ends_waits_for_what_is_being_answered(
 
 def test_a_script_that_fails_stops_it(scripts: Scripts) -> None:
     script = scripts.run("serve(handler, port=0, workers=2)\nraise KeyError('mine')")
-    assert script.end(SOON) == 1
+    assert script.end(TIMEOUT) == 1
     assert script.err.endswith("KeyError: 'mine'")
 
 
@@ -480,7 +480,7 @@ def test_nobody_is_refused_meanwhile(executor: ThreadPoolExecutor) -> None:
         watch = Stopwatch()
         asked = [executor.submit(request, server, path="/pid", timeout=TIMEOUT) for _ in range(32)]
         answers = {one.result(TIMEOUT).text() for one in asked}
-        assert watch.seconds < 3.0
+        assert watch.seconds < SOON
         assert answers <= {str(pid) for pid in pids(server, 2)}
         assert server.stats().restarts == 2
 
@@ -606,7 +606,7 @@ def test_reload() -> None:
 
 def test_max_requests() -> None:
     """Alone as well, there is a supervisor then."""
-    with serving(answer, workers=1, max_requests=20, head_timeout=0.1) as server:
+    with serving(answer, workers=1, max_requests=20, heartbeat=0.1) as server:
         assert server.workers == 1
         first = pid_of(server)
         watch = Stopwatch()
@@ -638,11 +638,11 @@ def test_stats_are_sums_and_never_go_back() -> None:
             until(lambda: server.stats().streams == 1)
             server.roll()
             client.read_all()
+        until(lambda: server.stats().ends["shutdown"] == 1, SOON)
         until(lambda: server.stats().streams == 0, SOON)
         stats = server.stats()
         assert stats.responses["2xx"] == 21
         assert stats.streams_total == 1
-        assert stats.ends["shutdown"] == 1
         found = pids(server, 2)
         until(lambda: server.stats().responses["2xx"] > 21)
         before = server.stats().responses["2xx"]
@@ -811,7 +811,7 @@ def test_the_service_manager_hears_of_its_life(
 ) -> None:
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
     script = run(scripts, f"serve(answers, port=0, workers=2, block={block})", **environment)
-    assert heard(manager, "READY=1")[:-1] in ([], ["WATCHDOG=1"], ["WATCHDOG=1"] * 2)
+    assert set(heard(manager, "READY=1")[:-1]) <= {"WATCHDOG=1"}
     assert request(script.url, timeout=TIMEOUT).text() == "hello"
     for _ in range(3):
         heard(manager, "WATCHDOG=1")

@@ -78,10 +78,15 @@ def test_a_client_that_answers_the_kernel_and_reads_nothing_refuses(
     """It has acknowledged something just now, while nothing of what waits has been taken for an hour."""
     ours, _ = pair
     fill(ours)
-    progress, transport = Progress(), stuck(ours, 100)
-    until(lambda: not progress.stalled(transport, ours.fileno(), 0.0))
-    until(lambda: progress.stalled(transport, ours.fileno(), 3600.0) == 3600.0)
-    assert progress.is_refusing
+    transport = stuck(ours, 100)
+
+    def is_refusing() -> bool:
+        """At two looks between which the kernel has not been told of what it had sent before."""
+        progress = Progress()
+        progress.stalled(transport, ours.fileno(), 0.0)
+        return progress.stalled(transport, ours.fileno(), 3600.0) == 3600.0 and progress.is_refusing
+
+    until(is_refusing)
 
 
 def test_one_of_which_the_kernel_knows_nothing_does_not() -> None:

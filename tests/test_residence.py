@@ -27,7 +27,7 @@ from bunpy.server.server import LocalServer
 from bunpy.testing import EventClient, request, serving
 
 #: Seconds in which a process that waits for nothing is gone, the end of the interpreter included.
-SOON = 3.0
+SOON = 8.0  # less than the grace of a stop
 
 
 def is_up_after_its_end(script: Script) -> bool:
@@ -731,7 +731,7 @@ def test_a_fork_of_the_process_ends(scripts: Scripts) -> None:
             gate.wait()
             child = multiprocessing.get_context("fork").Process(target=work)
             child.start()
-            child.join(2)
+            child.join(10)
             say("ended", child.exitcode)
             child.kill()
         threading.Thread(target=main).start()
@@ -761,7 +761,7 @@ def test_a_fork_of_the_process_can_be_terminated(scripts: Scripts) -> None:
             child.start()
             here.recv()
             child.terminate()
-            child.join(2)
+            child.join(10)
             say("ended", child.exitcode)
             child.kill()
         threading.Thread(target=main).start()

@@ -134,20 +134,27 @@ def test_a_system_that_has_no_process_to_give(
     log.records.clear()
 
 
-def test_a_late_worker_is_in_the_log(
-    open_office: Callable[..., Office],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    log: Log,
-) -> None:
-    """Others wait for it: all of them at the start, the rest of a roll later."""
+@pytest.fixture
+def late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A handler that is imported when there is a file ``go``, and not before."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(supervisor_module, "_LATE", 0.1)
     (tmp_path / "late_app.py").write_text(
         "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\n"
         "def handler(req): return 'late'\n"
     )
-    office = open_office(workers=1, handler="late_app:handler")
+    return "late_app:handler"
+
+
+def test_a_late_worker_is_in_the_log(
+    open_office: Callable[..., Office],
+    monkeypatch: pytest.MonkeyPatch,
+    late: str,
+    tmp_path: Path,
+    log: Log,
+) -> None:
+    """Others wait for it: all of them at the start, the rest of a roll later."""
+    monkeypatch.setattr(supervisor_module, "_LATE", 0.1)
+    office = open_office(workers=1, handler=late)
     until(lambda: len(log.records) > 0, SOON)
     (tmp_path / "go").touch()
     office.wait_for("ready")
@@ -215,9 +222,10 @@ def test_a_signal_is_heeded_at_the_next_look(open_office: Callable[..., Office])
     office.wait_for_end()
 
 
-def test_a_roll_before_all_are_ready_is_refused(open_office: Callable[..., Office]) -> None:
-    office = open_office(workers=1)
-    office.link.send("stop", grace=5.0, streams="spread")
+def test_a_roll_before_all_are_ready_is_refused(
+    open_office: Callable[..., Office], late: str
+) -> None:
+    office = open_office(workers=1, handler=late)
     office.link.send("roll", ticket=7)
     assert office.wait_for("rolled") == {
         "tickets": [7],
@@ -226,20 +234,22 @@ def test_a_roll_before_all_are_ready_is_refused(open_office: Callable[..., Offic
 
 
 def test_a_hangup_that_is_refused_is_in_the_log(
-    open_office: Callable[..., Office], log: Log
+    open_office: Callable[..., Office], late: str, log: Log
 ) -> None:
-    office = open_office(workers=1)
-    office.link.send("stop", grace=5.0, streams="spread")
+    office = open_office(workers=1, handler=late)
     office.link.send("roll", ticket=0)
     office.wait_for("rolled")
-    office.wait_for_end()
     assert log.messages == ["the workers are not replaced: the server is starting or stopping"]
     log.records.clear()
 
 
-def test_a_roll_that_the_end_overtakes(open_office: Callable[..., Office], log: Log) -> None:
-    office = open_office()
+def test_a_roll_that_the_end_overtakes(
+    open_office: Callable[..., Office], late: str, tmp_path: Path, log: Log
+) -> None:
+    (tmp_path / "go").touch()
+    office = open_office(handler=late)
     office.wait_for("ready")
+    (tmp_path / "go").unlink()  # no successor is ready before the end
     office.link.send("roll", ticket=7)
     office.wait_for("rolling")
     office.link.send("stop", grace=1.0, streams="spread")

@@ -142,7 +142,7 @@ def test_a_blocking_generator_stalls_nobody() -> None:
         for _ in range(20):
             began = time.monotonic()
             assert request(server).text() == "other"
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < SOON
         go_on.set()
         for client in clients:
             assert client.read_all()[0].data == "last"
@@ -150,18 +150,19 @@ def test_a_blocking_generator_stalls_nobody() -> None:
 
 
 def test_a_blocking_generator_may_use_the_clock() -> None:
+    together = threading.Barrier(10)
+
     def source() -> Iterator[str]:
         for number in range(5):
+            together.wait(SOON)  # all ten are at it, or none goes on
             time.sleep(0.02)
             yield f"{number}"
 
     with serving(lambda req: SSEResponse(source())) as server:
-        began = time.monotonic()
         clients = [EventClient(server) for _ in range(10)]
         for client in clients:
             assert len(client.read_all()) == 5
             client.drop()
-        assert time.monotonic() - began < 10 * 5 * 0.02  # what one after the other would take
 
 
 def test_a_plain_body_is_streamed_from_a_thread_as_well() -> None:
@@ -383,7 +384,7 @@ def test_a_generator_is_closed_in_its_thread_after_the_step_in_which_its_client_
         case.leave(server, reset)
         began = time.monotonic()
         until(lambda: is_idle(server))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < SOON
     assert case.what == ["first", "steps on", "finally"]
     assert len({ident for _, ident in case.seen}) == 1
 
@@ -399,7 +400,7 @@ def test_a_generator_that_ends_in_the_step_in_which_its_client_left_is_over() ->
         case.leave(server)
         began = time.monotonic()
         until(lambda: is_idle(server))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < SOON
 
 
 def test_a_generator_that_raises_in_the_step_in_which_its_client_left_is_logged_once(
@@ -416,7 +417,7 @@ def test_a_generator_that_raises_in_the_step_in_which_its_client_left_is_logged_
         case.leave(server)
         began = time.monotonic()
         until(lambda: is_idle(server))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < SOON
     assert isinstance(log.take_error(), LookupError)
 
 
@@ -585,7 +586,7 @@ def test_a_server_that_stops_ends_the_stream_and_closes_the_generator() -> None:
         case.go_on.set()
         began = time.monotonic()
         stopping.join()
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < SOON
     assert case.what == ["finally"]
 
 
@@ -606,7 +607,7 @@ def test_a_server_stops_although_a_generator_blocks_which_is_closed_when_it_does
         assert case.is_blocked.wait(SOON)
         began = time.monotonic()
         server.stop(grace=BRIEF)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < SOON
         assert [event.data for event in client.read_all()] == ["first"]
     assert "did not end" in log.take().getMessage()
     case.go_on.set()
