@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,6 +88,12 @@ def warnings() -> Iterator[Warnings]:
     logging.getLogger("bunpy").addHandler(collector)
     yield warnings
     logging.getLogger("bunpy").removeHandler(collector)
+
+
+@pytest.fixture(autouse=True)
+def none_yet() -> None:
+    """The watchdogs of other tests' servers have ended: nobody else waits for them."""
+    until(lambda: not watchdogs())
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -351,6 +358,68 @@ def test_on_a_loop_that_goes_on_elsewhere(warnings: Warnings) -> None:
         server = begin_deep_down(10)
         loop.run_until_complete(ask(server))
         assert warnings.take()[0] == place(handler, 1)
+
+
+class Looks:
+    """The lock that a watchdog waits for, and its clocks: each wait takes longer by this, of which this was worked."""
+
+    def __init__(self, delays: list[tuple[float, float]]) -> None:
+        self._delays = iter([(0.0, 0.0), *delays, *[(0.0, 0.0)] * 20])
+        self.now = self.worked = 100.0
+
+    def acquire(self, timeout: float) -> bool:
+        delay = next(self._delays, None)
+        if delay is not None:
+            self.now += timeout + delay[0]
+            self.worked += timeout + delay[1]
+        return delay is None
+
+
+@pytest.mark.parametrize(
+    ("delays", "seconds"),
+    [
+        ([], 0.1),
+        ([(0.6, 0.6)], 0.6),  # a call that kept the interpreter's lock
+        ([(0.8, 0.0)], 0.1),
+        ([(0.85, 0.05)], 0.1),
+        ([(0.85, 0.05)] * 2, 0.1),
+    ],
+    ids=["at work", "in C", "stopped", "both", "both twice"],
+)
+def test_time_in_which_the_process_was_stopped_is_left_out(
+    warnings: Warnings,
+    monkeypatch: pytest.MonkeyPatch,
+    delays: list[tuple[float, float]],
+    seconds: float,
+) -> None:
+    """By clocks of its own: the thread that is looked at blocks all the time."""
+    clock: Any = Looks(delays)
+    loop = asyncio.new_event_loop()
+    dog = Watchdog(loop, 0.1)
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    dog._stopped = clock
+    dog._cpu = lambda: clock.worked
+    is_there, go_on = threading.Event(), threading.Event()
+
+    def callback() -> None:
+        dog._ident = threading.get_ident()
+        dog._base = len(watchdog._stack(sys._getframe(1)))
+        is_there.set()
+        go_on.wait(TIMEOUT)
+
+    with contextlib.closing(loop), ThreadPoolExecutor(1) as executor:
+        executor.submit(callback)
+        assert is_there.wait(TIMEOUT)
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "is_running", lambda: True)
+            try:
+                dog._watch()
+            finally:
+                go_on.set()
+    (line,) = warnings.lines
+    found = re.search(r"stood still for (\d+\.\d\d) s", line)
+    assert found
+    assert float(found[1]) == pytest.approx(seconds, abs=0.06)
 
 
 # --- who is not ----------------------------------------------------------------------------------
@@ -779,16 +848,20 @@ def test_stop_twice_and_before_the_start() -> None:
     asyncio.run(main())
 
 
-def test_a_loop_that_closes_under_it(warnings: Warnings) -> None:
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_a_loop_that_closes_under_it(warnings: Warnings, is_asked: bool) -> None:
     """Nobody has said stop; the thread ends by itself when it finds nothing to beat on."""
     loop = asyncio.new_event_loop()
-    Watchdog(loop, 0.01).start()
+    dog = Watchdog(loop, 0.01)
+    dog.start()
     (thread,) = watchdogs()
 
     async def turn() -> None:
         await asyncio.sleep(0)
 
     run(loop, turn())
+    if is_asked:  # what it has posted is lost with the loop
+        until(lambda: dog._is_waiting)
     loop.close()
 
     def elsewhere() -> None:

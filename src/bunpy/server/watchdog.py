@@ -112,7 +112,7 @@ class Watchdog:
     def _watch(self) -> None:
         timeout = self._period
         woke, used = time.monotonic(), self._cpu()
-        while not self._stopped.acquire(timeout=timeout):
+        while not self._stopped.acquire(timeout=timeout) and not self._loop.is_closed():
             last, due, used_before = woke, woke + timeout, used
             woke, used = time.monotonic(), self._cpu()
             late, work, began = woke - due, used - used_before, woke
@@ -120,14 +120,15 @@ class Watchdog:
             if excess > 0:
                 if work > timeout + _SURE:
                     # More than there was before: the loop's thread held the interpreter's lock, in a long call of C,
-                    # and is now where it was then.
-                    began = due
+                    # and is now where it was then. For what it has not worked it waited, or was stopped as well.
+                    excess = max(0.0, timeout + late - work)
+                    began = min(due + excess, woke)
                 else:
                     # Other threads held it, or the process had no processor, or was stopped. Callbacks wait for that
                     # as this thread did; it is nobody's fault, and does not count.
                     excess *= _CALLS
-                    last += excess
-                    self._since += excess
+                last += excess
+                self._since = min(self._since + excess, woke)
             timeout = self._look(woke, began, last)
 
     def _look(self, now: float, began: float, last: float) -> float:
