@@ -119,6 +119,7 @@ cdef enum:
     STEP_TIME = 50_000      # nanoseconds
     TURN_TIME = 5_000_000   # nanoseconds
     LEAST_TURN = 20_000     # nanoseconds
+    LONG_TURN = 20_000_000  # nanoseconds
     GLANCE_TIME = 10_000    # nanoseconds
 
 # Whose an exception is, in run: the source's, the item's, or neither's.
@@ -406,7 +407,7 @@ cdef class Pump:
         self.is_fresh = True
         self.is_waiting = True
         waiting += 1
-        usual_turn += (<double>(clock() - began) - usual_turn) / 8
+        usual_turn += (<double>min(clock() - began, LONG_TURN) - usual_turn) / 8
         spread = (spread + EVENLY) % 1.0
         most = 2 * (waiting * usual_turn / TURN_TIME - 1)
         self.left_out = <Py_ssize_t>(most * spread + 0.5) if waiting > 1 and most > 0 else 0

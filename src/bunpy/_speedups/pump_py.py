@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bunpy._speedups.encoder_py import EventBuffer
     from bunpy._speedups.outlet_py import Outlet
 
-__all__ = ["FLUSH_SIZE", "LEAST_TURN", "STEP_TIME", "TURN_TIME", "Pump"]
+__all__ = ["FLUSH_SIZE", "LEAST_TURN", "LONG_TURN", "STEP_TIME", "TURN_TIME", "Pump"]
 
 #: Bytes: a buffer that has grown past this is sent.
 FLUSH_SIZE: Final = 64 * 1024
@@ -28,6 +28,9 @@ STEP_TIME: Final = 50e-6
 TURN_TIME: Final = 5e-3
 #: Seconds: those that wait for their next turn share the time that one would have, down to this much each.
 LEAST_TURN: Final = 20e-6
+#: Seconds: a turn that took longer counts as one that took this. The process was stopped, or one step blocked: what
+#: every turn of every source is going to take is not learned from that.
+LONG_TURN: Final = 20e-3
 #: Multiples of the golden ratio's fraction: wherever the sequence is cut, its members lie evenly in 0 to 1.
 _EVENLY: Final = (5**0.5 - 1) / 2
 
@@ -139,7 +142,7 @@ class Pump:
         client would wait ten such turns, a second. One alone leaves out none. ``began`` is when the turn that is over
         began.
         """
-        Pump._usual_turn += (time.monotonic() - began - Pump._usual_turn) / 8
+        Pump._usual_turn += (min(time.monotonic() - began, LONG_TURN) - Pump._usual_turn) / 8
         Pump._spread = (Pump._spread + _EVENLY) % 1.0
         most = 2 * (Pump._waiting * Pump._usual_turn / TURN_TIME - 1)
         return int(most * Pump._spread + 0.5) if Pump._waiting > 1 and most > 0 else 0
