@@ -26,7 +26,7 @@ __all__ = ["BLOCKS", "DRAINED", "TIMEOUT", "Script", "Scripts", "Stopwatch", "dr
 BLOCKS: Final = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 2)
 
 #: Seconds until a wait has failed: far more than anything takes, for machines with much else to do.
-TIMEOUT: Final = 15.0
+TIMEOUT: Final = 60.0
 
 #: Seconds in which a process with nothing to wait for has drained and gone, the end of the interpreter included: less
 #: than its grace.

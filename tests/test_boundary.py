@@ -487,10 +487,15 @@ def test_what_is_late(name: str, transport: str, places: dict[tuple[str, str], P
     """408 for what has begun, no more than a close for what has not; no handler runs for it."""
     raw, statuses = LATE[name]
     place = places[transport, "hasty"]
-    place.record.saw.clear()
-    with Line(place.connect()) as line:
-        line.send([raw] if raw else [])
-        line.receive_to_end()
+    for _ in range(
+        5
+    ):  # what has not begun in that time either, on a busy machine, is closed without a word
+        place.record.saw.clear()
+        with Line(place.connect()) as line:
+            line.send([raw] if raw else [])
+            line.receive_to_end()
+        if line.received or not statuses:
+            break
     methods = ["HEAD"] if raw.startswith(b"HEAD") else ["GET"]
     answers = parse_answers(line.received, methods)
     assert tuple(answer.status for answer in answers) == statuses

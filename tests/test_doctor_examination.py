@@ -92,7 +92,7 @@ def test_no_head_and_who_holds_it_back() -> None:
             talk.pause(20)
 
     with misbehaving(script) as url:
-        found = examined(url, 0.3)
+        found = examined(url, 2.0)
     (finding,) = found.findings
     assert (finding.name, finding.level, found.proxies) == ("buffering", "problem", ("nginx",))
     assert next(iter(finding.advice)) == "nginx"
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_asked_for_without_compression() -> None:
 def test_a_silent_stream_that_is_cut() -> None:
     def script(talk: Talk) -> None:
         talk.send(HEAD + chunk(b"id: 1\ndata: x\n\n"))
-        talk.pause(1.2)
+        talk.pause(2.5)
 
     with misbehaving(script) as url:
         found = findings(examined(url))
@@ -163,8 +163,8 @@ def test_heartbeats_of_bunpy_in_a_silence() -> None:
         yield {"id": 1, "data": "x", "retry": 100}
         await asyncio.sleep(20)
 
-    with serving(lambda req: SSEResponse(silent()), heartbeat=0.3) as server:  # type: ignore[arg-type]
-        found = examined(server.url, 1.2)
+    with serving(lambda req: SSEResponse(silent()), heartbeat=0.05) as server:  # type: ignore[arg-type]
+        found = examined(server.url, 2.0)
     assert found.seen["comments"] >= 2
     named = findings(found)
     assert (named["heartbeat"].level, named["buffering"].level) == ("ok", "ok")

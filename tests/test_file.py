@@ -108,8 +108,10 @@ def test_a_reader_sees_the_old_content_or_the_new(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def look() -> None:
-        while not done.is_set():
+        while True:
             seen.append(read(path) in contents)
+            if done.is_set():
+                break
 
     reader = threading.Thread(target=look)
     reader.start()

@@ -93,13 +93,17 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After each test: no warning, no watching thread, no folder in the register."""
+    """After each test: no warning, no watching thread, no folder in the register, no descriptor."""
+    before = open_descriptors()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
         gc.collect()
     assert watch_threads() == []
     assert _watch._folders == {}
+    wait_until(
+        lambda: open_descriptors() <= before
+    )  # a watcher's own thread closes some when it ends
 
 
 def runners() -> list[Callable[[Coroutine[Any, Any, Any]], Any]]:
@@ -215,13 +219,20 @@ def test_the_error_of_a_cancelled_write_is_not_logged_by_asyncio(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_cancelled_read_ends_at_once(tmp_path: Path) -> None:
+def test_a_cancelled_read_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)  # opening it waits for a writer
+    entered, read = threading.Event(), bunpy.file.read
+
+    def begin(*arguments: Any) -> Any:
+        entered.set()
+        return read(*arguments)
+
+    monkeypatch.setattr(bunpy.file, "read", begin)
 
     async def main() -> None:
         task = asyncio.create_task(afile.read(pipe))
-        await asyncio.sleep(0)
+        await until(entered.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -655,7 +666,7 @@ def test_a_watch_whose_loop_is_closed_does_not_stop_the_others(log: Path) -> Non
         raise RuntimeError("Event loop is closed")
 
     woken = threading.Event()
-    watches = [_watch.Watch(str(log), wake) for wake in (closed, woken.set, closed)]
+    watches = [_watch.Watch(str(log), wake) for wake in (woken.set, closed, closed)]
     for watch in watches:
         watch.start()
     assert woken.wait(SOON)

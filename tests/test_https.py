@@ -27,7 +27,9 @@ from bunpy.server import residence
 from bunpy.testing import Connection, EventClient, exchange, request, serving
 
 SOON = 5.0  # seconds: what should come at once has surely come
-PROMISE = 0.5  # seconds from a client's end to its generator's
+#: Seconds from a client's end to its generator's, on any machine: half of one on an idle machine (test_hangup has the
+#: best of some), and 15 or 30 where nothing tells but a heartbeat, or a time that is over.
+PROMISE = 5.0
 NEVER = 60.0  # seconds: what is not waited for
 LOOPS = ["uvloop", "asyncio"]
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -309,7 +311,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(pair: Pair) -> None:
     with (
         serving(
             lambda req: SSEResponse(life.source(*["x" * 50_000] * 1000)),
-            send_timeout=0.3,
+            send_timeout=1.5,
             tls=pair.option,
         ) as server,
         EventClient(server, receive_buffer=4096, tls=pair.client()) as client,
@@ -327,13 +329,13 @@ def test_a_reader_that_takes_a_little_is_not_cut_off(pair: Pair) -> None:
     with (
         serving(
             lambda req: SSEResponse(life.source(*["x" * 50_000] * 1000)),
-            send_timeout=0.5,
+            send_timeout=2.0,
             tls=pair.option,
         ) as server,
         EventClient(server, receive_buffer=4096, tls=pair.client()) as client,
     ):
         until(lambda: is_slow(server))
-        over = time.monotonic() + 2.5
+        over = time.monotonic() + 4.0
         while time.monotonic() < over:
             client.raw(20_000)
             time.sleep(0.1)
@@ -360,7 +362,8 @@ def test_a_refusal_arrives_although_more_was_sent(pair: Pair, data: bytes, statu
 
 def test_a_head_that_does_not_come(pair: Pair) -> None:
     with serving(lambda req: "x", head_timeout=0.1, tls=pair.option) as server:
-        assert exchange(server, HEAD[:-3], tls=pair.client()).statuses == [408]
+        # Who takes its time for the first byte is closed without a word.
+        until(lambda: exchange(server, HEAD[:-3], tls=pair.client()).statuses == [408])
         assert exchange(server, b"", tls=pair.client()).end == "closed"
 
 
@@ -380,16 +383,24 @@ def test_plain_http_is_not_answered(pair: Pair) -> None:
         assert request(server, tls=pair.client()).status == 200
 
 
+def is_answered(server: Server, pair: Pair) -> bool:
+    """False where a busy machine has taken longer for a handshake than there is time."""
+    try:
+        return request(server, tls=pair.client()).status == 200
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("data", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00", b"\x16\x03\x01"])
 def test_a_handshake_that_stalls_is_cut_off(pair: Pair, data: bytes) -> None:
-    with (
-        serving(lambda req: "x", handshake_timeout=0.3, tls=pair.option) as server,
-        plain_connection(server) as sock,
-    ):
-        sock.sendall(data)
-        assert 0.2 < closed_after(sock) < 1.5
+    with serving(lambda req: "x", handshake_timeout=0.3, tls=pair.option) as server:
+        start = time.monotonic()
+        with plain_connection(server) as sock:
+            sock.sendall(data)
+            closed_after(sock)
+        assert 0.29 < time.monotonic() - start < SOON
         assert connections(server) == []
-        assert request(server, tls=pair.client()).status == 200
+        until(lambda: is_answered(server, pair))
 
 
 @pytest.mark.parametrize("way", ["FIN", "RST"])
@@ -421,8 +432,8 @@ def test_a_server_stops_in_the_middle_of_a_handshake(pair: Pair, data: bytes) ->
         sock.sendall(data)
         request(server, tls=pair.client())  # so it has been accepted
         start = time.monotonic()
-        server.stop(grace=SOON)
-        assert time.monotonic() - start < 1
+        server.stop(grace=NEVER)
+        assert time.monotonic() - start < SOON
         closed_after(sock)
 
 
@@ -518,7 +529,7 @@ def test_stop_ends_live_streams_cleanly(pair: Pair) -> None:
         ]
         for client in clients:
             client.read()
-        thread = threading.Thread(target=server.stop, args=(SOON,))
+        thread = threading.Thread(target=server.stop, args=(NEVER,))
         start = time.monotonic()
         thread.start()
         for client in clients:
@@ -528,7 +539,7 @@ def test_stop_ends_live_streams_cleanly(pair: Pair) -> None:
             assert client.connection.receive() == b""
             assert client.connection.end == "closed"
         thread.join(SOON)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < SOON
     assert [len(life.ended) for life in lives] == [1] * 5
 
 
@@ -539,13 +550,13 @@ def test_stop_with_connections_that_idle(pair: Pair) -> None:
     ):
         client.send(HEAD)
         client.receive_until(b"\r\n\r\nx")
-        thread = threading.Thread(target=server.stop, args=(SOON,))
+        thread = threading.Thread(target=server.stop, args=(NEVER,))
         start = time.monotonic()
         thread.start()
         assert client.receive() == b""
         assert client.end == "closed"
         thread.join(SOON)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < SOON
 
 
 def test_stop_does_not_wait_for_a_close_notify_that_does_not_come(pair: Pair) -> None:
@@ -557,8 +568,8 @@ def test_stop_does_not_wait_for_a_close_notify_that_does_not_come(pair: Pair) ->
         client.send(HEAD)
         client.receive_until(b"\r\n\r\nx")
         start = time.monotonic()
-        server.stop(grace=SOON)
-        assert time.monotonic() - start < 1
+        server.stop(grace=NEVER)
+        assert time.monotonic() - start < SOON
 
 
 def test_stop_at_once(pair: Pair) -> None:
@@ -570,7 +581,7 @@ def test_stop_at_once(pair: Pair) -> None:
         client.read()
         start = time.monotonic()
         server.stop(grace=0)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < SOON
         client.connection.receive_to_end()
     assert len(life.ended) == 1
 

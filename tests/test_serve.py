@@ -47,7 +47,7 @@ def test_it_returns_at_once() -> None:
     watch = Stopwatch()
     server = serve(hello, port=0, quiet=True)
     try:
-        assert watch.seconds < 1
+        assert watch.seconds < 5
         assert isinstance(server, Server)
         assert request(server).text() == "hello"
     finally:
@@ -108,7 +108,7 @@ def refusal(port: int, hostname: str = "127.0.0.1") -> str:
     watch = Stopwatch()
     with pytest.raises(OSError) as raised:
         serve(hello, port, hostname, quiet=True)
-    assert watch.seconds < 1
+    assert watch.seconds < 5
     return str(raised.value.strerror)
 
 
@@ -363,11 +363,11 @@ def test_a_server_that_has_not_had_its_first_turn(scripts: Scripts, use: str) ->
             global server
             server = serve(handler, port=0)
             {use}
-            await asyncio.wait_for(server.wait_closed(), 2)
+            await asyncio.wait_for(server.wait_closed(), 8)
             serve(handler, server.port).stop()  # the port is free again
         asyncio.run(main())
     """)
-    assert script.end(3) == 0
+    assert script.end() == 0
     assert script.err == ""
     assert ("await server.wait_closed() there" in script.out) is ("server.wait" in use)
 

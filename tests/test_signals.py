@@ -30,8 +30,9 @@ from bunpy.testing.address import Address
 
 BOTH = pytest.mark.parametrize("number", [SIGINT, SIGTERM])
 
-#: Seconds in which a second signal ends the process: half of one, and what it takes to repeat a signal that was lost.
-GONE = 0.7
+#: Seconds in which a second signal ends the process, on any machine: it does not wait for the grace. That it takes half
+#: of one is asserted in bench/endurance.
+GONE = 5.0
 
 
 def wait_until_refused(url: str) -> None:
@@ -601,18 +602,16 @@ def test_process_1_reaps(init: Callable[[str], Init]) -> None:
 @pytest.mark.parametrize("block", [False, True])
 def test_without_stdout_and_stderr(scripts: Scripts, block: bool) -> None:
     """As a daemon that has closed them: what is opened next gets their numbers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     script = scripts.module(f"""
         from bunpy.testing import request
         def end():
             while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
                 time.sleep(0.01)
-            request("http://127.0.0.1:{port}", timeout=10)
+            request("unix:x.sock", timeout=10)
             os.kill(os.getpid(), signal.SIGTERM)
         os.closerange(1, 3)
         threading.Thread(target=end, daemon=True).start()
-        serve(handler, port={port}, block={block})
+        serve(handler, hostname="unix:x.sock", block={block})
     """)
     assert script.end(TIMEOUT) == 0
 

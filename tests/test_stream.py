@@ -254,10 +254,7 @@ def test_each_event_of_a_blocking_generator_arrives_before_the_next_is_made() ->
             time.sleep(0.001)  # noqa: ASYNC251 -- a step that blocks takes longer than STEP_TIME
             assert taken.get(timeout=SOON) == f"{number}"
 
-    with (
-        serving(lambda req: SSEResponse(source()), block_warning=None) as server,
-        EventClient(server) as client,
-    ):
+    with serving(lambda req: SSEResponse(source())) as server, EventClient(server) as client:
         for _ in range(10):
             taken.put(client.read(1)[0].data)
         assert client.read_all() == []

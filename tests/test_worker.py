@@ -142,7 +142,10 @@ def test_what_a_terminal_sends_is_not_for_it(
     assert supervisor.process.poll() is None
 
 
-def test_it_ends_with_its_supervisor(supervise: Callable[..., Supervisor]) -> None:
+def test_it_ends_with_its_supervisor(
+    supervise: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunpy.workers.worker._LAST_TIME", 30.0)
     supervisor = supervise(handler)
     supervisor.hears("ready")
     with EventClient(supervisor.url, "/events") as client:
@@ -168,10 +171,11 @@ def test_also_with_a_loop_that_is_blocked(
 
 @pytest.mark.parametrize("is_signal", [False, True], ids=["message", "signal"])
 def test_retiring_it_answers_once_more_on_each_connection(
-    supervise: Callable[..., Supervisor], is_signal: bool
+    supervise: Callable[..., Supervisor], is_signal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who sends a request as the server closes would have to guess whether to repeat it."""
-    supervisor = supervise(handler)
+    monkeypatch.setattr("bunpy.server.drain._PATIENCE", 60.0)  # in what is forked: for the next one
+    supervisor = supervise(handler, grace=60.0)
     supervisor.hears("ready")
     with Connection(supervisor.url) as connection:
         connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -179,7 +183,7 @@ def test_retiring_it_answers_once_more_on_each_connection(
         if is_signal:  # of somebody else; another takes its place
             os.kill(supervisor.process.pid, signal.SIGTERM)
         else:
-            supervisor.link.send("retire", grace=5.0, streams="spread")
+            supervisor.link.send("retire", grace=60.0, streams="spread")
         # It does not accept any more then.
         until(lambda: supervisor.board.stats().connections == 1)
         connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -299,7 +303,7 @@ def test_it_wants_to_be_replaced_after_so_many_requests(
 
 
 def test_it_wants_to_be_replaced_after_so_long(supervise: Callable[..., Supervisor]) -> None:
-    supervisor = supervise(handler, max_lifetime=0.2)
+    supervisor = supervise(handler, max_lifetime=2.0)
     supervisor.hears("ready")
     supervisor.hears("tired")
 
