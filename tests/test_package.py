@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import email
+import fcntl
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from shutil import copy, copytree, ignore_patterns, unpack_archive
@@ -69,41 +71,67 @@ def check(result: CompletedProcess[str]) -> str:
     return result.stdout
 
 
+def dist(folder: Path, name: str) -> Path:
+    """Where the build of this name puts what it makes."""
+    return folder / f"{name}-dist"
+
+
+@dataclass(frozen=True)
+class Products:
+    """What has been made, and where; ``broken`` and ``required`` are how two builds without a compiler went."""
+
+    folder: Path
+    tree: Path
+    sdist: Path
+    wheel: Path
+    pure_wheel: Path
+    broken: CompletedProcess[str]
+    required: CompletedProcess[str]
+    installed: dict[str, Path]  # Pythons, by what is installed there
+
+
 class Workshop:
-    """Builds and installs everything at once, each where it disturbs nothing; the futures are for the tests."""
+    """Builds and installs everything at once, each where it disturbs nothing."""
 
-    def __init__(self, folder: Path, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.tree = folder / "tree"
-        self._copy_tree()
-        self._tools = executor.submit(self._make_tools)
-        self.sdist = executor.submit(self._build_sdist)
-        self.wheel = executor.submit(self._build_wheel, "wheel", BUNPY_EXT="require")
-        self.pure_wheel = executor.submit(self._build_wheel, "pure", BUNPY_PURE="1")
-        self.broken = executor.submit(self._try_wheel, "broken", CC="false")
-        self.required = executor.submit(
-            self._try_wheel, "required", CC="false", BUNPY_EXT="require"
-        )
-        self.installed = {
-            "sdist": executor.submit(lambda: self._install("sdist", self.sdist.result())),
-            "wheel": executor.submit(lambda: self._install("wheel", self.wheel.result())),
-            "pure": executor.submit(lambda: self._install("pure", self.pure_wheel.result())),
-        }
+        self._tree = folder / "tree"
 
-    def dist(self, name: str) -> Path:
-        """Where the build of this name puts what it makes."""
-        return self._folder / f"{name}-dist"
+    def products(self) -> Products:
+        self._copy_tree()
+        with ThreadPoolExecutor(16) as executor:
+            self._tools = executor.submit(self._make_tools)
+            self._sdist = executor.submit(self._build_sdist)
+            wheel = executor.submit(self._build_wheel, "wheel", BUNPY_EXT="require")
+            pure_wheel = executor.submit(self._build_wheel, "pure", BUNPY_PURE="1")
+            broken = executor.submit(self._try_wheel, "broken", CC="false")
+            required = executor.submit(self._try_wheel, "required", CC="false", BUNPY_EXT="require")
+            packages = {"sdist": self._sdist, "wheel": wheel, "pure": pure_wheel}
+            installed = {
+                name: executor.submit(self._install, name, package)
+                for name, package in packages.items()
+            }
+            return Products(
+                self._folder,
+                self._tree,
+                self._sdist.result(),
+                wheel.result(),
+                pure_wheel.result(),
+                broken.result(),
+                required.result(),
+                {name: python.result() for name, python in installed.items()},
+            )
 
     def _copy_tree(self) -> None:
         """The working tree as far as a build looks at it, with whatever lies about in it."""
-        self.tree.mkdir()
+        self._tree.mkdir()
         for path in ROOT.iterdir():
             if path.is_file():
-                copy(path, self.tree)
+                copy(path, self._tree)
         for name in ("src", "tests", "bench", "examples"):
             if (ROOT / name).exists():
-                copytree(ROOT / name, self.tree / name, ignore=ignore_patterns("__pycache__"))
-        (self.tree / "src/bunpy/_speedups/encoder_c.c").write_text("#error generated\n")
+                copytree(ROOT / name, self._tree / name, ignore=ignore_patterns("__pycache__"))
+        (self._tree / "src/bunpy/_speedups/encoder_c.c").write_text("#error generated\n")
 
     def _make_python(self, name: str) -> Path:
         """A Python with nothing installed, not even pip."""
@@ -121,36 +149,48 @@ class Workshop:
         return python
 
     def _build_sdist(self) -> Path:
-        command = ("-m", "build", "--no-isolation", "--sdist", "--outdir", self.dist("sdist"))
-        check(run(self._tools.result(), *command, folder=self.tree))
-        (path,) = self.dist("sdist").iterdir()
+        outdir = dist(self._folder, "sdist")
+        command = ("-m", "build", "--no-isolation", "--sdist", "--outdir", outdir)
+        check(run(self._tools.result(), *command, folder=self._tree))
+        (path,) = outdir.iterdir()
         return path
 
     def _try_wheel(self, name: str, **environment: str) -> CompletedProcess[str]:
         folder = self._folder / name
-        with tarfile.open(self.sdist.result()) as sdist:
+        with tarfile.open(self._sdist.result()) as sdist:
             if hasattr(tarfile, "data_filter"):  # which a Python of before 2023 lacks
                 sdist.extraction_filter = tarfile.data_filter
             sdist.extractall(folder)
         (source,) = folder.iterdir()
-        command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", self.dist(name))
+        outdir = dist(self._folder, name)
+        command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", outdir)
         return run(self._tools.result(), *command, folder=source, **environment)
 
     def _build_wheel(self, name: str, **environment: str) -> Path:
         check(self._try_wheel(name, **environment))
-        (path,) = self.dist(name).iterdir()
+        (path,) = dist(self._folder, name).iterdir()
         return path
 
-    def _install(self, name: str, package: Path) -> Path:
+    def _install(self, name: str, package: Future[Path]) -> Path:
         python = self._make_python(f"{name}-python")
-        self._pip(python, package)
+        self._pip(python, package.result())
         return python
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with ThreadPoolExecutor(16) as executor:
-        yield Workshop(tmp_path_factory.mktemp("package"), executor)
+def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
+    """Made once: of several processes that share the tests, the first makes them and the others wait."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made = shared / "products"
+    with (shared / "products.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            built = Workshop(tmp_path_factory.mktemp("package")).products()
+            made.write_bytes(pickle.dumps(built))
+    found: Products = pickle.loads(made.read_bytes())
+    return found
 
 
 def names_in(package: Path) -> set[str]:
@@ -178,9 +218,9 @@ def metadata_of(wheel: Path) -> Message:
 # --- what is in them -----------------------------------------------------------------------------
 
 
-def test_the_sdist_has_all_sources(workshop: Workshop) -> None:
-    sources = modules_of(workshop.tree, ".py", ".pyi", ".pyx", ".pxd", ".html", ".typed")
-    names = names_in(workshop.sdist.result())
+def test_the_sdist_has_all_sources(products: Products) -> None:
+    sources = modules_of(products.tree, ".py", ".pyi", ".pyx", ".pxd", ".html", ".typed")
+    names = names_in(products.sdist)
     assert {f"src/{name}" for name in sources} <= names
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         assert name in names
@@ -188,9 +228,9 @@ def test_the_sdist_has_all_sources(workshop: Workshop) -> None:
     assert "src/bunpy/_speedups/encoder_c.pxd" in names  # which another is compiled against
 
 
-def test_the_sdist_has_nothing_that_was_made(workshop: Workshop) -> None:
+def test_the_sdist_has_nothing_that_was_made(products: Products) -> None:
     """No generated C, no library that a build in place has left, and no half of a test suite."""
-    names = names_in(workshop.sdist.result())
+    names = names_in(products.sdist)
     made = {name for name in names if re.search(r"\.(c|cpp|so|pyd|o|pyc|whl)$", name)}
     assert made == set()
     folders = {name.partition("/")[0] for name in names if "/" in name}
@@ -198,9 +238,9 @@ def test_the_sdist_has_nothing_that_was_made(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wheel", "pure_wheel"])
-def test_a_wheel_has_what_is_used(workshop: Workshop, kind: str) -> None:
-    names = names_in(getattr(workshop, kind).result())
-    assert modules_of(workshop.tree, ".py", ".pyi", ".html", ".typed") <= names
+def test_a_wheel_has_what_is_used(products: Products, kind: str) -> None:
+    names = names_in(getattr(products, kind))
+    assert modules_of(products.tree, ".py", ".pyi", ".html", ".typed") <= names
     assert "bunpy/py.typed" in names
     assert "bunpy/demo/page.html" in names
     assert {f"bunpy/_speedups/{name}.pyi" for name in SPEEDUPS} <= names
@@ -210,8 +250,8 @@ def test_a_wheel_has_what_is_used(workshop: Workshop, kind: str) -> None:
     assert any(name.endswith("/LICENSE") for name in names)
 
 
-def test_the_platform_wheel_has_the_extension(workshop: Workshop) -> None:
-    wheel = workshop.wheel.result()
+def test_the_platform_wheel_has_the_extension(products: Products) -> None:
+    wheel = products.wheel
     libraries = {name for name in names_in(wheel) if re.search(r"\.(so|pyd)$", name)}
     assert {name.partition(".")[0] for name in libraries} == {
         f"bunpy/_speedups/{name}" for name in SPEEDUPS
@@ -220,16 +260,16 @@ def test_the_platform_wheel_has_the_extension(workshop: Workshop) -> None:
     assert f"-cp{sys.version_info[0]}{sys.version_info[1]}-" in wheel.name
 
 
-def test_the_pure_wheel_is_for_all(workshop: Workshop) -> None:
-    wheel = workshop.pure_wheel.result()
+def test_the_pure_wheel_is_for_all(products: Products) -> None:
+    wheel = products.pure_wheel
     assert wheel.name == f"bunpy-{bunpy.__version__}-py3-none-any.whl"
     assert not {name for name in names_in(wheel) if re.search(r"\.(so|pyd)$", name)}
 
 
 @pytest.mark.parametrize("kind", ["wheel", "pure_wheel"])
-def test_what_a_wheel_says_of_itself(workshop: Workshop, kind: str) -> None:
+def test_what_a_wheel_says_of_itself(products: Products, kind: str) -> None:
     """Two dependencies; what tests, the compiler and file watching need is asked for by name only."""
-    metadata = metadata_of(getattr(workshop, kind).result())
+    metadata = metadata_of(getattr(products, kind))
     assert metadata["Name"] == "bunpy"
     assert metadata["Version"] == bunpy.__version__
     assert metadata["Requires-Python"] == ">=3.10"
@@ -248,23 +288,23 @@ def test_what_a_wheel_says_of_itself(workshop: Workshop, kind: str) -> None:
     ("kind", "implementation"), [("sdist", "cython"), ("wheel", "cython"), ("pure", "python")]
 )
 def test_it_serves_where_nothing_else_is_installed(
-    workshop: Workshop, tmp_path: Path, kind: str, implementation: str
+    products: Products, tmp_path: Path, kind: str, implementation: str
 ) -> None:
-    python = workshop.installed[kind].result()
+    python = products.installed[kind]
     result = check(run(python, "-I", "-W", "error", "-c", SERVES, folder=tmp_path))
     assert json.loads(result) == [implementation, "hello", '{"a":"b"}']
 
 
-def test_an_installed_extension_can_be_switched_off(workshop: Workshop, tmp_path: Path) -> None:
-    python = workshop.installed["wheel"].result()
+def test_an_installed_extension_can_be_switched_off(products: Products, tmp_path: Path) -> None:
+    python = products.installed["wheel"]
     for value, implementation in (("1", "python"), ("0", "cython"), ("", "cython")):
         result = check(run(python, "-c", SERVES, folder=tmp_path, BUNPY_PURE=value))
         assert json.loads(result)[0] == implementation
 
 
-def test_the_demo_is_installed(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_demo_is_installed(products: Products, tmp_path: Path) -> None:
     """The page that ``make run`` opens is data, which a package can forget."""
-    python = workshop.installed["wheel"].result()
+    python = products.installed["wheel"]
     source = "import importlib.resources as r; print(len((r.files('bunpy.demo') / 'page.html').read_text()))"
     assert int(check(run(python, "-I", "-c", source, folder=tmp_path))) > 1000
 
@@ -272,19 +312,21 @@ def test_the_demo_is_installed(workshop: Workshop, tmp_path: Path) -> None:
 # --- a compiler that fails -----------------------------------------------------------------------
 
 
-def test_without_a_compiler_the_package_is_pure(workshop: Workshop, tmp_path: Path) -> None:
+def test_without_a_compiler_the_package_is_pure(products: Products, tmp_path: Path) -> None:
     """The build says so and goes on; what it gives works."""
-    check(workshop.broken.result())
-    (wheel,) = workshop.dist("broken").iterdir()
+    check(products.broken)
+    (wheel,) = dist(products.folder, "broken").iterdir()
     assert not {name for name in names_in(wheel) if re.search(r"\.(so|pyd)$", name)}
     unpack_archive(wheel, tmp_path, "zip")
-    python = workshop.installed["pure"].result()  # for what bunpy depends on
+    python = products.installed["pure"]  # for what bunpy depends on
     result = check(run(python, "-c", SERVES, folder=tmp_path, PYTHONPATH=str(tmp_path)))
     assert json.loads(result) == ["python", "hello", '{"a":"b"}']
 
 
-def test_without_a_compiler_a_build_that_requires_the_extension_fails(workshop: Workshop) -> None:
-    result = workshop.required.result()
+def test_without_a_compiler_a_build_that_requires_the_extension_fails(products: Products) -> None:
+    result = products.required
     assert result.returncode != 0
     assert "false" in result.stdout + result.stderr  # the compiler's name, not something else
-    assert not workshop.dist("required").exists() or not list(workshop.dist("required").iterdir())
+    assert not dist(products.folder, "required").exists() or not list(
+        dist(products.folder, "required").iterdir()
+    )
