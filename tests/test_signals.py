@@ -285,18 +285,27 @@ def test_a_server_that_has_stopped_is_freed(scripts: Scripts) -> None:
 
 
 def test_serving_again_after_a_drain(scripts: Scripts) -> None:
+    """A main thread that waits goes on, and only that."""
     script = scripts.module("""
-        serve(handler, port=0).wait()
-        serve(handler, port=0).wait()
+        def serve_and_wait():
+            def tell():
+                while not server.main_waits:
+                    time.sleep(0.005)
+                say("waiting")
+            server = serve(handler, port=0)
+            threading.Thread(target=tell).start()
+            server.wait()
+        serve_and_wait()
+        serve_and_wait()
         say("after both")
     """)
     for count in (1, 2):
-        script.wait_until(lambda count=count: len(script.urls) == count)  # type: ignore[misc]
+        script.wait_until(lambda count=count: script.out == "waiting\n" * count)  # type: ignore[misc]
         url = script.urls[-1]
         assert request(url).text() == "hello"
         script.send(SIGTERM)
     assert script.end(DRAINED) == 0
-    assert script.out == "after both\n"
+    assert script.out == "waiting\nwaiting\nafter both\n"
 
 
 # --- a second signal: the process ends -----------------------------------------------------------
