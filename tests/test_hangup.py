@@ -17,11 +17,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from fakes import FakeTransport
 from heads import head
 from watching import connections, until
 
 from bunpy.http.agenda import Agenda
-from bunpy.http.hangup import Probe, is_hung_up, reset, untaken
+from bunpy.http.hangup import Probe, has_refused, is_hung_up, reset, untaken
 from bunpy.serve import Request, Response, SSEResponse
 from bunpy.sse.stream import Stream
 from bunpy.testing import Connection, EventClient, serving
@@ -177,18 +178,6 @@ class FakeStream:
             self._sock.send(b":\n\n")
 
 
-class FakeTransport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_closed = False
-
-    def abort(self) -> None:
-        self.is_closed = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-
 def probing(
     pair: Pair,
     act: Callable[[FakeStream, FakeTransport, socket.socket], object],
@@ -245,7 +234,7 @@ def test_a_probe_aborts_the_transport_of_a_peer_that_has_gone(pair: Pair) -> Non
         until_told(pair[0], select.POLLERR | select.POLLHUP)
 
     assert probing(pair, leave).comments == 1
-    assert gone[0].is_closed
+    assert gone[0].is_aborted
 
 
 def test_a_probe_that_knows_of_no_fin_looks_on_for_one_and_says_nothing(pair: Pair) -> None:
@@ -272,7 +261,7 @@ def test_a_probe_that_knows_of_no_fin_sees_a_reset(pair: Pair) -> None:
         until_told(pair[0], select.POLLERR | select.POLLHUP)
 
     assert probing(pair, leave, has_fin=False).comments == 0
-    assert seen[0].is_closed
+    assert seen[0].is_aborted
 
 
 # What a peer has not taken
@@ -293,6 +282,29 @@ def test_what_a_peer_has_not_taken_is_counted_until_it_does(pair: Pair) -> None:
 def test_what_is_no_socket_has_nothing_untaken(tmp_path: Path) -> None:
     with open(tmp_path / "file", "wb") as file:
         assert untaken(file.fileno()) == 0
+
+
+# Whom the kernel has given up
+
+
+def on(sock: socket.socket | None) -> FakeTransport:
+    return FakeTransport(asyncio.Protocol(), {"socket": sock})
+
+
+def test_who_has_acknowledged_something_in_the_time_that_it_had_was_there(pair: Pair) -> None:
+    ours, _ = pair
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3_600_000)
+    assert has_refused(on(ours))
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
+    until(lambda: not has_refused(on(ours)))
+
+
+def test_of_whom_nothing_is_known_is_not_said_to_have_been_there() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not has_refused(on(ours))
+    assert not has_refused(on(ours))  # closed
+    assert not has_refused(on(None))
 
 
 # The probe at work

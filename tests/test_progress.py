@@ -70,29 +70,3 @@ def test_a_client_that_takes_something_is_not() -> None:
         transport.resume()
         assert progress.stalled(transport, -1, 14.0) == 0.0
         assert progress.stalled(transport, -1, 16.0) == 2.0
-
-
-def test_a_client_that_answers_the_kernel_and_reads_nothing_refuses(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    """It has acknowledged something just now, while nothing of what waits has been taken for an hour."""
-    ours, _ = pair
-    fill(ours)
-    transport = stuck(ours, 100)
-
-    def is_refusing() -> bool:
-        """At two looks between which the kernel has not been told of what it had sent before."""
-        progress = Progress()
-        progress.stalled(transport, ours.fileno(), 0.0)
-        return progress.stalled(transport, ours.fileno(), 3600.0) == 3600.0 and progress.is_refusing
-
-    until(is_refusing)
-
-
-def test_one_of_which_the_kernel_knows_nothing_does_not() -> None:
-    ours, client = socket.socketpair()
-    with ours, client:
-        progress, transport = Progress(), stuck(ours, 100)
-        progress.stalled(transport, -1, 0.0)
-        progress.stalled(transport, -1, 3600.0)
-        assert not progress.is_refusing

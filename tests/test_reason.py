@@ -25,7 +25,7 @@ from bunpy.http.host import HostList
 from bunpy.http.protocol import HTTPProtocol
 from bunpy.http.service import Service
 from bunpy.serve import Request, Server, SSEResponse
-from bunpy.server import tuning
+from bunpy.server import residence, tuning
 from bunpy.server.config import Config
 from bunpy.sse.reason import END_REASONS, EndReason
 from bunpy.testing import Connection, EventClient, IncompleteAnswer, exchange, request, serving
@@ -400,10 +400,14 @@ def test_half_open_while_the_handler_awaits(number: int) -> None:
     assert life.log == ["asked", "half_open" if number == errno.ETIMEDOUT else "client"]
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_client_that_is_there_and_takes_nothing_is_slow(
+    loop: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It acknowledges what it is asked: TCP_USER_TIMEOUT (tcp(7)) ends such a connection too, since Linux 5.11."""
+    if loop == "asyncio":
+        monkeypatch.setattr(residence, "new_loop", asyncio.new_event_loop)
     life = Life("async", "sync")
     options = [
         (level, option, 2000 if option == "TCP_USER_TIMEOUT" else value)

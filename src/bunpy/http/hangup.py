@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bunpy.http.agenda import Agenda
     from bunpy.sse.stream import Stream
 
-__all__ = ["Probe", "is_hung_up", "reset", "silence", "untaken"]
+__all__ = ["Probe", "has_refused", "is_hung_up", "reset", "untaken"]
 
 #: Seconds between looks at a peer that has sent its FIN, and at one that may have behind what is not read yet.
 _DELAYS: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 2.0)
@@ -79,10 +79,6 @@ if sys.platform == "win32":
         """Unknown there."""
         return 0
 
-    def silence(fd: int) -> float:
-        """Unknown there."""
-        return 0.0
-
 else:
     import fcntl
     import termios
@@ -108,14 +104,19 @@ def is_hung_up(fd: int) -> bool:
     return bool(_poll(fd) & _GONE)
 
 
-def silence(transport: Transport) -> float:
-    """For how many seconds the peer has acknowledged nothing, not even that it was asked; infinite if unknown."""
+def has_refused(transport: Transport) -> bool:
+    """Whether the peer of a connection that the kernel has given up was there, and had no room; False if unknown.
+
+    After TCP_USER_TIMEOUT (tcp(7)) the kernel gives up on such a peer, since Linux 5.11, as on one that is gone. But
+    the first has acknowledged each probe, the last when half of that time was over; the second has not said a word.
+    """
     sock = transport.get_extra_info("socket")
     if sys.platform == "linux" and sock is not None:
         with contextlib.suppress(OSError, ValueError):  # the second from a socket that is closed
+            patience: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK + 4)
-            return int.from_bytes(info[_LAST_ACK:], sys.byteorder) / 1000
-    return float("inf")
+            return int.from_bytes(info[_LAST_ACK:], sys.byteorder) < 0.75 * patience
+    return False
 
 
 def reset(transport: Transport) -> None:

@@ -18,7 +18,7 @@ from bunpy.errors import RequestRefused
 from bunpy.http.answer import error_response, plain_answer
 from bunpy.http.exchange import Exchange
 from bunpy.http.flow import Flow
-from bunpy.http.hangup import reset
+from bunpy.http.hangup import has_refused, reset
 from bunpy.http.parting import Parting
 from bunpy.http.peer import Peer
 from bunpy.http.progress import Progress
@@ -164,8 +164,7 @@ class HTTPProtocol(asyncio.Protocol):
         if number not in _SILENT:
             self._exchange.lose("client")
         else:
-            is_refusing = self._progress is not None and self._progress.is_refusing
-            self._exchange.lose("slow" if is_refusing else "half_open")
+            self._exchange.lose("slow" if has_refused(self._transport) else "half_open")
         if not self._exchange.is_busy:
             self._leave()
 
