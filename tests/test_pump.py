@@ -354,13 +354,14 @@ class TestFlushRule:
         everything = [str(number) for number in range(20)]
         steadily(scenario, [everything[:number] for number in range(0, 20, 2)])
 
-    def test_that_is_one_event_for_each_50_us_that_it_blocked(
-        self, speedups: SimpleNamespace
+    @pytest.mark.parametrize(("seconds", "count"), [(60e-6, 1), (120e-6, 2), (4e-3, 8)])
+    def test_that_is_one_event_for_each_50_us_that_it_blocked_and_no_more_than_eight(
+        self, speedups: SimpleNamespace, seconds: float, count: int
     ) -> None:
         def scenario() -> Any:
             async def source() -> Source:
                 yield "first"
-                busy(1.01e-3)
+                busy(seconds)
                 for _ in range(100):
                     yield "x"
 
@@ -368,7 +369,27 @@ class TestFlushRule:
             rig.send()
             return [len(flush) for flush in rig.flushes], rig.rest
 
-        steadily(scenario, ([1] * (1 + 20), ["x"] * 80))
+        steadily(scenario, ([1] * (1 + count), ["x"] * (100 - count)))
+
+    def test_one_slow_step_among_many_events_is_no_blocking_client(
+        self, speedups: SimpleNamespace
+    ) -> None:
+        """The process had to wait for a processor, more likely: events go on to leave together."""
+
+        def scenario() -> Any:
+            async def source() -> Source:
+                for _ in range(50):
+                    yield "x"
+                busy(1e-3)
+                yield "late"
+                yield "a"
+                yield "b"
+
+            rig = Rig(speedups, source())
+            rig.send()
+            return [len(flush) for flush in rig.flushes], rig.rest
+
+        steadily(scenario, ([1, 50], ["a", "b"]))
 
     def test_time_spent_suspended_is_no_slow_step(self, speedups: SimpleNamespace) -> None:
         def scenario() -> Any:

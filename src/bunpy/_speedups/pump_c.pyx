@@ -118,6 +118,8 @@ cdef enum:
     FLUSH_SIZE = 64 * 1024  # bytes
     STEP_TIME = 50_000      # nanoseconds
     TURN_TIME = 5_000_000   # nanoseconds
+    MOST_ALONE = 8          # events
+    FEW_EVENTS = 16
     LEAST_TURN = 20_000     # nanoseconds
     LONG_TURN = 20_000_000  # nanoseconds
     GLANCE_TIME = 10_000    # nanoseconds
@@ -192,6 +194,7 @@ cdef class Pump:
     cdef object refused      # the refusal that waits for the loop's turn to be thrown into the source, or None
     cdef object athrow       # what it is thrown with
     cdef long long alone     # events that leave one by one
+    cdef Py_ssize_t blocked_at  # how many events it had moved after a step that took long
     cdef readonly Py_ssize_t events
     cdef readonly double first_sent
     cdef public bint is_stopped
@@ -304,7 +307,7 @@ cdef class Pump:
         cdef PyObject* given = NULL
         cdef object item
         cdef bint is_direct
-        cdef long long now, entered = began  # it began
+        cdef long long now, most, entered = began  # it began
         cdef unsigned long long glanced = ticks()
         while True:
             if thrown is not None:
@@ -374,7 +377,10 @@ cdef class Pump:
             if ticks() - glanced >= GLANCE:
                 now = clock()
                 glanced = ticks()
-                self.alone = max(self.alone, (now - began) // STEP_TIME)
+                if now - began > STEP_TIME:
+                    most = MOST_ALONE if self.events - self.blocked_at <= FEW_EVENTS else 1
+                    self.alone = max(self.alone, min((now - began) // STEP_TIME, most))
+                    self.blocked_at = self.events
             if self.is_fresh or self.alone or self.buf.used >= FLUSH_SIZE:
                 self.outlet.flush_buffer(self.buf, False)
                 self.is_fresh = False

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from bunpy._speedups.encoder_py import EventBuffer
     from bunpy._speedups.outlet_py import Outlet
 
-__all__ = ["FLUSH_SIZE", "LEAST_TURN", "LONG_TURN", "STEP_TIME", "TURN_TIME", "Pump"]
+__all__ = [
+    "FEW_EVENTS",
+    "FLUSH_SIZE",
+    "LEAST_TURN",
+    "LONG_TURN",
+    "MOST_ALONE",
+    "STEP_TIME",
+    "TURN_TIME",
+    "Pump",
+]
 
 #: Bytes: a buffer that has grown past this is sent.
 FLUSH_SIZE: Final = 64 * 1024
@@ -24,6 +33,11 @@ FLUSH_SIZE: Final = 64 * 1024
 #: blocked may block again: of two tokens that came in one packet, the second must not wait for the third. A flush takes
 #: a tenth of this.
 STEP_TIME: Final = 50e-6
+#: How many that are at the most.
+MOST_ALONE: Final = 8
+#: Events since a step last took so long, or since the start, after which it is only one: a client that blocks does so
+#: again and again, and a step also takes long where the process had to wait for a processor.
+FEW_EVENTS: Final = 16
 #: Seconds: for so long a source that never suspends may hold the loop.
 TURN_TIME: Final = 5e-3
 #: Seconds: those that wait for their next turn share the time that one would have, down to this much each.
@@ -48,7 +62,8 @@ class Pump:
     1. the first event after the start or a suspension at once; those that follow without a suspension together;
     2. all that is buffered before the source's suspension reaches the loop;
     3. the buffer, when it passes ``FLUSH_SIZE``;
-    4. an event whose making took over ``STEP_TIME``, before the next step, and as many after it as it took times that.
+    4. an event whose making took over ``STEP_TIME``, before the next step; where that happens every few events, so
+       those just after it: as many as it took times that, ``MOST_ALONE`` in all.
 
     A refused item is thrown into the source at its own ``yield`` where it has ``athrow``, as async generators have.
     """
@@ -56,6 +71,7 @@ class Pump:
     __slots__ = (
         "_alone",
         "_began",
+        "_blocked_at",
         "_buffer",
         "_is_fresh",
         "_is_over",
@@ -82,6 +98,7 @@ class Pump:
         self._is_over = False
         self._alone = 0  # events that leave one by one
         self._began = 0.0  # when the step did, or went on
+        self._blocked_at = 0  # how many events it had moved after a step that took long
         self._turn = 0.0
         self._steps: Coroutine[Any, None, None] | None = None
         #: How many events it has moved.
@@ -181,7 +198,10 @@ class Pump:
                     del refused  # its traceback holds this frame, which would hold it
             now = time.monotonic()
             if now - self._began > STEP_TIME:
-                self._alone = max(self._alone, int((now - self._began) / STEP_TIME))
+                blocked = int((now - self._began) / STEP_TIME)
+                most = MOST_ALONE if self.events - self._blocked_at <= FEW_EVENTS else 1
+                self._alone = max(self._alone, min(blocked, most))
+                self._blocked_at = self.events
             if self._is_fresh or self._alone or len(waiting) >= FLUSH_SIZE:
                 outlet.flush(self._buffer)
                 self._is_fresh = False
