@@ -578,6 +578,27 @@ class TestTurn:
 
         assert any(run(main()) for _ in range(5))  # where the process is stopped, some are unlucky
 
+    def test_one_that_was_held_up_leaves_no_hundreds_of_turns_out(
+        self, speedups: SimpleNamespace
+    ) -> None:
+        """40 others wait; what a turn takes counts as 20 ms at the most, and so an average of that at the most."""
+
+        async def source(seconds: float) -> Source:
+            while True:
+                busy(seconds)
+                yield "a"
+
+        others = [Rig(speedups, source(6e-3)) for _ in range(40)]
+        for rig in others:
+            assert rig.step() is None
+        held_up = Rig(speedups, source(0.4))
+        for count in (1, 2, 3):
+            left_out = 0
+            while held_up.pump.events < count:
+                assert held_up.step() is None
+                left_out += 1
+            assert left_out <= 2 * (41 * 20e-3 / 5e-3 - 1) + 2
+
     def test_one_alone_leaves_no_turn_out(self, speedups: SimpleNamespace) -> None:
         async def source() -> Source:
             while True:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from script import TIMEOUT, Scripts, Stopwatch
+from watching import in_one_of_five, on_time
 
 import bunpy.serve
 from bunpy._speedups import IMPLEMENTATION
@@ -43,11 +44,12 @@ def lines() -> Iterator[list[str]]:
 # --- what it returns -----------------------------------------------------------------------------
 
 
+@in_one_of_five
 def test_it_returns_at_once() -> None:
     watch = Stopwatch()
     server = serve(hello, port=0, quiet=True)
     try:
-        assert watch.seconds < 5
+        on_time(watch.seconds, 1)
         assert isinstance(server, Server)
         assert request(server).text() == "hello"
     finally:
@@ -104,12 +106,19 @@ def test_what_it_exports(name: str) -> None:
 
 
 def refusal(port: int, hostname: str = "127.0.0.1") -> str:
-    """The message of the ``OSError`` that ``serve`` raises at once."""
-    watch = Stopwatch()
-    with pytest.raises(OSError) as raised:
-        serve(hello, port, hostname, quiet=True)
-    assert watch.seconds < 5
-    return str(raised.value.strerror)
+    """The message of the ``OSError`` that ``serve`` raises within a second, in one try of five at least."""
+    messages: list[str] = []
+
+    @in_one_of_five
+    def refuse() -> None:
+        watch = Stopwatch()
+        with pytest.raises(OSError) as raised:
+            serve(hello, port, hostname, quiet=True)
+        messages.append(str(raised.value.strerror))
+        on_time(watch.seconds, 1)
+
+    refuse()
+    return messages[-1]
 
 
 def test_a_port_that_another_program_has() -> None:

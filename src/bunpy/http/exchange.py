@@ -243,10 +243,9 @@ class Exchange:
         if not self._is_lost:
             if body:
                 self._transport.writelines((data, body))
-                self.account.add_answer(response.status, len(data) + len(body))
             else:
                 self._transport.write(data)
-                self.account.add_answer(response.status, len(data))
+            self.account.add_answer(response.status, len(data) + len(body))
         self._finish()
 
     def _send_error(self, exc: BaseException) -> None:
